@@ -1,0 +1,113 @@
+"""A checkpoint's tokenizer and chat format in one object: what `glm4.load_tokenizer` returns."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from glm4.chat.detect import load_chat_format, read_json
+from glm4.chat.format import ChatFormat, Rendered
+from glm4.chat.reply import ParsedReply, ReplyParser
+from glm4.errors import CheckpointError, InputError
+from glm4.messages import MessageLike, ToolLike
+from glm4.tokenizers import Tokenizer, load_tokenizer
+
+
+class ChatTokenizer:
+    """Text and conversations to ids, and back. Plain delegation to `tokenizer` and `format`."""
+
+    def __init__(self, tokenizer: Tokenizer, format: ChatFormat) -> None:
+        self.tokenizer = tokenizer
+        """Text to ids and back."""
+        self.format = format
+        """Messages to ids, replies to messages."""
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str]) -> ChatTokenizer:
+        """Read a checkpoint folder. Needs no weights; config.json is looked at where there is one.
+
+        Raises CheckpointError naming a missing or damaged file, ConfigError for an unknown chat format.
+        """
+        config = read_json(Path(folder) / "config.json")
+        rows = config.get("padded_vocab_size", config.get("vocab_size"))
+        try:
+            tokenizer = load_tokenizer(folder, padded_vocab_size=rows if isinstance(rows, int) else None)
+        except (ValueError, OSError) as error:
+            raise CheckpointError(str(error)) from error
+        return cls(tokenizer, load_chat_format(folder, tokenizer, config))
+
+    @property
+    def special_tokens(self) -> dict[str, int]:
+        """Control token -> id."""
+        return self.tokenizer.special_tokens
+
+    @property
+    def stop_token_ids(self) -> frozenset[int]:
+        """Ids that end a reply: 151329, 151336 and 151338 for GLM-4-9B."""
+        return self.tokenizer.stop_token_ids
+
+    @property
+    def prefix_ids(self) -> list[int]:
+        """`[gMASK]<sop>`: what every sequence starts with."""
+        return self.tokenizer.prefix_ids
+
+    @property
+    def vocab_size(self) -> int:
+        """All ids, control tokens included, padding not: 151,343 for GLM-4-9B."""
+        return self.tokenizer.vocab_size
+
+    def encode(self, text: str, add_special_tokens: bool = True, *, parse_special: bool = True) -> list[int]:
+        """Text to ids, equal to the original's; see `Tokenizer.encode` for `parse_special`. Raises InputError."""
+        try:
+            return self.tokenizer.encode(text, add_special_tokens, parse_special=parse_special)
+        except ValueError as error:
+            raise InputError(str(error)) from None
+
+    def decode(
+        self, ids: Iterable[int], skip_special_tokens: bool = False, *, spaces_between_special_tokens: bool = True
+    ) -> str:
+        """Ids to text; see `Tokenizer.decode`. Raises InputError for an id out of range."""
+        try:
+            return self.tokenizer.decode(
+                ids, skip_special_tokens, spaces_between_special_tokens=spaces_between_special_tokens
+            )
+        except ValueError as error:
+            raise InputError(str(error)) from None
+
+    def bytes_of(self, token_id: int) -> bytes:
+        """The bytes one id stands for. Raises InputError for an id out of range."""
+        try:
+            return self.tokenizer.bytes_of(token_id)
+        except ValueError as error:
+            raise InputError(str(error)) from None
+
+    def render(
+        self,
+        messages: Iterable[MessageLike],
+        tools: Iterable[ToolLike] | None = None,
+        add_generation_prompt: bool = True,
+    ) -> list[int]:
+        """A conversation as the prompt's flat ids. Raises InputError naming the message, the value and the remedy."""
+        return self.format.render(messages, tools, add_generation_prompt)
+
+    def render_text(
+        self,
+        messages: Iterable[MessageLike],
+        tools: Iterable[ToolLike] | None = None,
+        add_generation_prompt: bool = True,
+    ) -> str:
+        """The same prompt for people to read. Raises InputError."""
+        return self.format.render_text(messages, tools, add_generation_prompt)
+
+    def render_for_training(self, messages: Iterable[MessageLike], tools: Iterable[ToolLike] | None = None) -> Rendered:
+        """A whole conversation's ids and loss mask, 1 on what the model must emit. Raises InputError, ConfigError."""
+        return self.format.render_for_training(messages, tools)
+
+    def parse(self, reply: str | Sequence[int], tools: Iterable[ToolLike] | None = None) -> ParsedReply:
+        """A whole reply, as text or as ids, to content and tool calls. Raises ToolCallError for malformed tools."""
+        return self.format.parse(reply, tools)
+
+    def reply_parser(self, tools: Iterable[ToolLike] | None = None) -> ReplyParser:
+        """A parser to feed with a reply's text as it comes in. Raises ToolCallError for malformed tools."""
+        return self.format.reply_parser(tools)

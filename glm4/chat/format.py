@@ -1,0 +1,62 @@
+"""What a chat format is: messages to ids, and a reply back to messages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from glm4.chat.reply import ParsedReply, ReplyParser
+from glm4.messages import MessageLike, ToolLike
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """A conversation as training data: `ids`, and `loss_mask` of the same length, 1 on what the model must emit."""
+
+    ids: list[int]
+    loss_mask: list[int]
+
+
+class ChatFormat(Protocol):
+    """One wire format, both directions. Two implement it: GLM-4's own, and a template that came with a checkpoint."""
+
+    @property
+    def name(self) -> str:
+        """One of "glm-4-base", "glm-4-chat", "glm-4-chat-1m", "glm-4v" or "custom template"."""
+        ...
+
+    @property
+    def is_base(self) -> bool:
+        """Whether the checkpoint was never trained to chat, so that its replies will disappoint."""
+        ...
+
+    def render(
+        self,
+        messages: Iterable[MessageLike],
+        tools: Iterable[ToolLike] | None = None,
+        add_generation_prompt: bool = True,
+    ) -> list[int]:
+        """The prompt as flat ids. Raises InputError for messages it cannot show."""
+        ...
+
+    def render_text(
+        self,
+        messages: Iterable[MessageLike],
+        tools: Iterable[ToolLike] | None = None,
+        add_generation_prompt: bool = True,
+    ) -> str:
+        """The same prompt for people to read. Encoding it again need not give `render`'s ids."""
+        ...
+
+    def render_for_training(self, messages: Iterable[MessageLike], tools: Iterable[ToolLike] | None = None) -> Rendered:
+        """Ids and loss mask of a whole conversation. Raises ConfigError where the format cannot mark the turns."""
+        ...
+
+    def parse(self, reply: str | Sequence[int], tools: Iterable[ToolLike] | None = None) -> ParsedReply:
+        """A whole reply, as text or as ids, to its content and tool calls."""
+        ...
+
+    def reply_parser(self, tools: Iterable[ToolLike] | None = None) -> ReplyParser:
+        """A parser to feed with a reply's text as it comes in."""
+        ...

@@ -1,0 +1,9 @@
+"""Text to token ids and back, for GLM-4's byte-level vocabulary. Knows nothing of chats, models or torch.
+
+Self-contained: this folder is copied as it is next to an exported Hugging Face checkpoint.
+"""
+
+from .bpe import Tokenizer, load_tokenizer
+from .detokenizer import Detokenizer
+
+__all__ = ["Detokenizer", "Tokenizer", "load_tokenizer"]
