@@ -1,0 +1,14 @@
+"""Bytes on disk <-> named tensors of a model. Nothing that came with a checkpoint is ever executed."""
+
+from .architecture import Architecture, read_architecture
+from .files import read_json
+from .load import load_model_weights
+from .save import save_checkpoint
+
+__all__ = [
+    "Architecture",
+    "load_model_weights",
+    "read_architecture",
+    "read_json",
+    "save_checkpoint",
+]

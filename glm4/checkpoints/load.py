@@ -1,0 +1,98 @@
+"""Fill a model with a checkpoint's weights, tensor by tensor."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from ..errors import CheckpointError
+from ..models.glm import GLM
+from .architecture import Architecture
+from .files import StoredTensor, read_tensors, stored_tensors
+from .names import HARMLESS_TENSORS, Place, places
+
+BAR_AFTER_S = 1.0  # a load shorter than this shows no progress bar
+
+
+def load_model_weights(folder: Path, architecture: Architecture, *, dtype: torch.dtype, device: torch.device) -> GLM:
+    """Build the model and stream the folder's weights into it.
+
+    The model is built without memory; each of its tensors is allocated once, in its final dtype and place, when its
+    first piece arrives. Peak memory is the weights and one tensor of the checkpoint.
+
+    Args:
+        dtype: of the weights in memory; every tensor is converted on the way.
+
+    Raises:
+        CheckpointError: a tensor is missing or of the wrong shape, or a file is missing or damaged. Nothing is
+            read before all headers have been checked.
+
+    Warns:
+        UserWarning: tensors that the model has no use for, by name.
+    """
+    with torch.device("meta"):
+        model = GLM(architecture.config)
+    targets = model.state_dict()
+    wanted = {place.theirs: place for place in places(architecture.layout, architecture.config)}
+    stored = stored_tensors(folder)
+    _check(folder, stored, wanted, targets)
+
+    filled: dict[str, Tensor] = {}
+    work = [tensor for name, tensor in stored.items() if name in wanted]
+    total = sum(_size(tensor) for tensor in work)
+    with tqdm(total=total, unit="B", unit_scale=True, desc="Loading", delay=BAR_AFTER_S, disable=None, leave=False) as bar:
+        for source, tensor in read_tensors(work):
+            place = wanted[source.name]
+            if place.ours not in filled:
+                filled[place.ours] = torch.empty(targets[place.ours].shape, dtype=dtype, device=device)
+            _rows(filled[place.ours], place).copy_(tensor)
+            bar.update(_size(source))
+    model.load_state_dict(filled, strict=True, assign=True)
+    return model.requires_grad_(False).eval()
+
+
+def _rows(tensor: Tensor, place: Place) -> Tensor:
+    return tensor if place.rows is None else tensor[place.rows]
+
+
+def _size(tensor: StoredTensor) -> int:
+    return int(torch.Size(tensor.shape).numel()) * tensor.dtype.itemsize
+
+
+def _check(
+    folder: Path, stored: dict[str, StoredTensor], wanted: dict[str, Place], targets: dict[str, Tensor]
+) -> None:
+    missing = [name for name in wanted if name not in stored]
+    if missing:
+        raise CheckpointError(
+            f"{folder} lacks {len(missing)} of {len(wanted)} tensors: {_some(missing)}. "
+            "The download is incomplete, or config.json belongs to another checkpoint"
+        )
+    for name, place in wanted.items():
+        expected = tuple(_rows(targets[place.ours], place).shape)
+        if stored[name].shape != expected:
+            raise CheckpointError(
+                f"{stored[name].file}: {name} has shape {list(stored[name].shape)}, config.json asks for "
+                f"{list(expected)}; the two belong to different checkpoints"
+            )
+        if not stored[name].dtype.is_floating_point:
+            raise CheckpointError(
+                f"{stored[name].file}: {name} is stored as {stored[name].dtype}, floating point is expected; "
+                "a quantized checkpoint says so in config.json"
+            )
+    unused = [name for name in stored if name not in wanted and not HARMLESS_TENSORS.fullmatch(name)]
+    if unused:
+        warnings.warn(f"{folder}: {len(unused)} tensors are of no use to this model: {_some(unused)}", stacklevel=3)
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+
+
+def parameter_bytes(model: nn.Module) -> int:
+    """Memory the weights take, in bytes."""
+    return sum(p.numel() * p.element_size() for p in model.parameters())

@@ -1,0 +1,81 @@
+"""Where a model's folder is: on this disk, in the package, or on the Hugging Face hub. Imports no torch."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from .errors import CheckpointError, InputError
+
+DEFAULT_MODEL = Path(__file__).parent / "assets" / "default"
+HUB_FILES = [  # never *.py: this library runs nothing that comes with a checkpoint
+    "*.json", "*.safetensors", "*.model", "*.jinja", "*.txt",
+]
+
+
+def resolve_folder(model: str | os.PathLike[str] | None = None, revision: str | None = None) -> Path:
+    """The folder that holds the checkpoint `model`: itself if it is one, otherwise a download from the hub.
+
+    Args:
+        model: a folder, or a hub id such as "THUDM/glm-4-9b-chat"; None for the default model in the package.
+        revision: branch, tag or commit on the hub; None for its default.
+
+    Raises:
+        CheckpointError: neither a folder nor an id, or the hub has no such thing or cannot be reached.
+        InputError: a revision was given together with a folder.
+    """
+    folder = DEFAULT_MODEL if model is None else Path(model).expanduser()
+    if folder.is_dir():
+        if revision is not None:
+            raise InputError(f"revision={revision!r} only means something for a hub id, and {folder} is a folder")
+        return folder
+    name = str(model)
+    if folder.exists():
+        raise CheckpointError(f"{name} is a file; pass the folder that holds config.json and the weights")
+    if os.path.isabs(name) or name.startswith((".", "~")) or name.count("/") != 1:
+        raise CheckpointError(f"there is no folder {name}, and it is not a hub id of the form owner/name either")
+    return _download(name, revision)
+
+
+def _download(repo: str, revision: str | None) -> Path:
+    # Imported here: it is slow to import, and a local folder must work where it is broken or offline.
+    from huggingface_hub import list_repo_files, snapshot_download
+    from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
+
+    try:
+        names = list_repo_files(repo, revision=revision)
+    except HFValidationError as error:
+        raise CheckpointError(f"{repo!r} is neither a folder nor a valid hub id: {error}") from error
+    except RevisionNotFoundError as error:
+        raise CheckpointError(f"{repo} has no revision {revision!r} on the hub") from error
+    except RepositoryNotFoundError as error:
+        raise CheckpointError(
+            f"there is no folder {repo} here, and no model of that name that you may read on the hub; "
+            "check the spelling, or log in with `hf auth login` if it is private"
+        ) from error
+    except Exception as error:  # whatever the HTTP client of the day raises when it cannot reach the hub
+        return _cached(repo, revision, error)
+    has_safetensors = any(name.endswith(".safetensors") for name in names)
+    patterns = HUB_FILES if has_safetensors else [*HUB_FILES, "*.bin"]
+    try:
+        return Path(snapshot_download(repo, revision=revision, allow_patterns=patterns))
+    except Exception as error:  # the connection broke half-way; what arrived is kept and resumed
+        raise CheckpointError(f"downloading {repo} broke off ({error}); run it again to go on from there") from error
+
+
+def _cached(repo: str, revision: str | None, cause: Exception) -> Path:
+    from huggingface_hub import constants, snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        folder = Path(snapshot_download(repo, revision=revision, local_files_only=True))
+        if (folder / "config.json").is_file():
+            return folder
+    except LocalEntryNotFoundError:
+        pass
+    offline = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else f"the hub cannot be reached ({cause})"
+    raise CheckpointError(
+        f"cannot get {repo}: {offline}, and it is not in the local cache. Where there is a connection, run "
+        f"`hf download {repo} --local-dir FOLDER`, copy the folder here and pass its path; to use a mirror, "
+        "set HF_ENDPOINT"
+    ) from cause
