@@ -1,0 +1,71 @@
+"""Small models with random weights, and checkpoint folders of them. Nothing here is a test."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from glm4.checkpoints import save_checkpoint
+from glm4.models.glm import GLM, GLMConfig
+
+TINY = GLMConfig(
+    vocab_size=320,
+    hidden_size=32,
+    ffn_size=48,
+    n_layers=2,
+    n_heads=4,
+    n_kv_heads=2,
+    head_dim=16,
+    rotary_dim=8,
+    rope_theta=10000.0,
+    norm_eps=1.5625e-07,
+    qkv_bias=True,
+    max_positions=256,
+)
+
+
+def random_model(seed: int = 0, dtype: torch.dtype = torch.float32, **changes: Any) -> GLM:
+    """A model of `TINY` with `changes`. Every weight matters: logits of about +-10, attention far from uniform."""
+    model = GLM(replace(TINY, **changes))
+    generator = torch.Generator().manual_seed(seed)
+    for name, weight in model.state_dict().items():
+        noise = torch.randn(weight.shape, generator=generator)
+        if "norm" in name:
+            weight.copy_(1 + 0.2 * noise)
+        elif name.endswith("bias") or name.startswith("embed_tokens"):
+            weight.copy_(noise)
+        else:
+            gain = 3.0 if name.startswith("lm_head") or "qkv_proj" in name else 1.0
+            weight.copy_(noise * gain / weight.shape[-1] ** 0.5)
+    return model.to(dtype).requires_grad_(False).eval()
+
+
+def random_ids(seed: int, *shape: int, vocab_size: int = TINY.vocab_size) -> Tensor:
+    """Token ids of the given shape."""
+    return torch.randint(vocab_size, shape, generator=torch.Generator().manual_seed(seed))
+
+
+def random_checkpoint(
+    folder: Path,
+    layout: str = "thudm",
+    *,
+    seed: int = 0,
+    dtype: torch.dtype = torch.float32,
+    generation_config: Mapping[str, Any] | None = None,
+    **changes: Any,
+) -> Path:
+    """Write such a model as a checkpoint folder of either layout; returns the folder."""
+    save_checkpoint(random_model(seed, dtype, **changes), folder, layout=layout, generation_config=generation_config)
+    return folder
+
+
+@torch.inference_mode()
+def logits(model: GLM, ids: Tensor, positions: Tensor | None = None, **kwargs: Any) -> Tensor:
+    """[B, T] -> [B, T, V], with no cache unless one is passed."""
+    positions = torch.arange(ids.shape[1]).expand_as(ids) if positions is None else positions
+    return model.logits(model(model.embed(ids), positions, **kwargs))
