@@ -20,7 +20,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from glm4.chat.format import Rendered
-from glm4.chat.reply import ParsedReply, ReplyParser, parse_ids, parse_text
+from glm4.chat.reply import ParsedReply, ReplyParser, parse_reply
 from glm4.chat.tool_texts import BUILTIN_TEXTS, CALL_AS_JSON, HEADING, PREAMBLE
 from glm4.errors import ConfigError, InputError
 from glm4.messages import Message, MessageLike, Role, Tool, ToolLike, as_messages
@@ -156,9 +156,7 @@ class Glm4Format:
 
     def parse(self, reply: str | Sequence[int], tools: Iterable[ToolLike] | None = None) -> ParsedReply:
         """A whole reply to content and tool calls; see `reply.parse_text` and `reply.parse_ids`."""
-        if isinstance(reply, str):
-            return parse_text(reply, tools)
-        return parse_ids(reply, self._tokenizer, tools)
+        return parse_reply(reply, self._tokenizer, tools)
 
     def reply_parser(self, tools: Iterable[ToolLike] | None = None) -> ReplyParser:
         """A parser to feed with a reply's text as it comes in."""

@@ -266,6 +266,13 @@ class _JsonObject:
                     return position
 
 
+def parse_reply(
+    reply: str | Sequence[int], tokenizer: Tokenizer, tools: Iterable[ToolLike] | None = None
+) -> ParsedReply:
+    """A whole reply, as text or as ids, to content and calls; see `parse_text` and `parse_ids`."""
+    return parse_text(reply, tools) if isinstance(reply, str) else parse_ids(reply, tokenizer, tools)
+
+
 def parse_text(reply: str, tools: Iterable[ToolLike] | None = None) -> ParsedReply:
     """A whole reply's text to content and calls.
 
