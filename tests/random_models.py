@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from glm4.checkpoints import save_checkpoint
+from glm4.checkpoints import load_model_weights, read_architecture, save_checkpoint
 from glm4.models.glm import GLM, GLMConfig
 
 TINY = GLMConfig(
@@ -69,3 +71,31 @@ def logits(model: GLM, ids: Tensor, positions: Tensor | None = None, **kwargs: A
     """[B, T] -> [B, T, V], with no cache unless one is passed."""
     positions = torch.arange(ids.shape[1]).expand_as(ids) if positions is None else positions
     return model.logits(model(model.embed(ids), positions, **kwargs))
+
+
+def reshard(folder: Path, n_shards: int, kind: str = "safetensors") -> None:
+    """Rewrite a folder's model.safetensors as n shards with an index, the layers' tensors dealt out like cards.
+
+    kind: "safetensors"; "bin", as torch.save writes it; "legacy bin", as it did before torch 1.6. One shard is a single
+    file without an index.
+    """
+    tensors = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    stem, suffix = ("model", "safetensors") if kind == "safetensors" else ("pytorch_model", "bin")
+    names = [f"{stem}-{i + 1:05d}-of-{n_shards:05d}.{suffix}" for i in range(n_shards)]
+    names = [f"{stem}.{suffix}"] if n_shards == 1 else names
+    weight_map = {name: names[i % n_shards] for i, name in enumerate(tensors)}
+    for shard in names:
+        part = {name: tensor for name, tensor in tensors.items() if weight_map[name] == shard}
+        if kind == "safetensors":
+            save_file(part, folder / shard)
+        else:
+            torch.save(part, folder / shard, _use_new_zipfile_serialization=kind == "bin")
+    if n_shards > 1:
+        index = {"metadata": {}, "weight_map": weight_map}
+        (folder / f"{stem}.{suffix}.index.json").write_text(json.dumps(index))
+
+
+def load(folder: Path, dtype: torch.dtype = torch.float32) -> GLM:
+    """The folder's model, without tokenizer and engine."""
+    return load_model_weights(folder, read_architecture(folder), dtype=dtype, device=torch.device("cpu"))

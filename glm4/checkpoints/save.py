@@ -79,6 +79,7 @@ def _hf_config(config: GLMConfig) -> dict[str, Any]:
         "model_type": "glm",
         "architectures": ["GlmForCausalLM"],
         "attention_bias": config.qkv_bias,
+        "eos_token_id": None,  # stated, as transformers would otherwise take GLM-4-9B's ids, whatever the vocabulary
         "head_dim": config.head_dim,
         "hidden_act": "silu",
         "hidden_size": config.hidden_size,
@@ -87,6 +88,7 @@ def _hf_config(config: GLMConfig) -> dict[str, Any]:
         "num_attention_heads": config.n_heads,
         "num_hidden_layers": config.n_layers,
         "num_key_value_heads": config.n_kv_heads,
+        "pad_token_id": None,
         "partial_rotary_factor": config.rotary_dim / config.head_dim,
         "rms_norm_eps": config.norm_eps,
         "rope_theta": config.rope_theta,  # read by transformers 4 and 5 alike
