@@ -72,7 +72,8 @@ class Block(nn.Module):
     ) -> Tensor:
         """[B, T, H] -> [B, T, H]."""
         x = x + self.self_attn(self.input_layernorm(x), rotary, mask, cache)
-        return x + self.mlp(self.post_attention_layernorm(x))
+        out: Tensor = x + self.mlp(self.post_attention_layernorm(x))
+        return out
 
 
 class GLM(nn.Module):
@@ -119,7 +120,8 @@ class GLM(nn.Module):
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Final hidden states [..., H] -> float32 logits [..., V]. Pass only the rows that are needed."""
-        return self.lm_head(hidden).float()  # type: ignore[no-any-return]
+        out: Tensor = self.lm_head(hidden).float()
+        return out
 
     def new_cache(self, batch: int, capacity: int) -> KVCache:
         """An empty cache for `batch` sequences of up to `capacity` tokens, in this model's dtype and place."""
