@@ -1,0 +1,184 @@
+"""Talk with a model in the terminal. Replies stream as they are written; Ctrl-C stops a reply, Ctrl-D leaves.
+
+Piped input is read line by line, one message a line; only the replies go to standard output.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from ..errors import Glm4Error
+from .terminal import visible
+
+if TYPE_CHECKING:
+    from ..llm import LLM
+
+MIN_ROOM = 64  # tokens that a reply should have at least, before old turns are dropped to make room
+EXIT_WORDS = {"exit", "quit", "/exit", "/bye"}
+Message = dict[str, Any]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the flags on a parser."""
+    parser.add_argument(
+        "--model",
+        default=os.environ.get("MODEL_PATH") or None,
+        help="folder or hub id, e.g. THUDM/glm-4-9b-chat; default: $MODEL_PATH, or else the small model in the package",
+    )
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
+    parser.add_argument("--dtype", default="auto", help="auto, bfloat16, float16, float32 (default: auto)")
+    parser.add_argument("--system", help="system prompt")
+    parser.add_argument("--temperature", type=float, help="0 for the likeliest reply; default: the checkpoint's own")
+    parser.add_argument("--top-p", type=float, help="default: the checkpoint's own")
+    parser.add_argument("--max-tokens", type=int, help="longest reply; default: as long as the context allows")
+    parser.add_argument("--seed", type=int, help="makes sampled replies repeatable")
+    parser.add_argument("--prompt", help="answer this one message and leave; - reads it from standard input")
+    parser.add_argument("--stats", action="store_true", help="after each reply, print its speed")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse the flags and run; returns the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    add_arguments(parser)
+    return run(parser.parse_args(argv))
+
+
+def run(args: argparse.Namespace) -> int:
+    """Load the model and talk; returns the exit status."""
+    for stream in (sys.stdin, sys.stdout, sys.stderr):
+        # A terminal or a pipe in another encoding must not end the conversation.
+        with suppress(AttributeError, ValueError):
+            stream.reconfigure(errors="replace")  # type: ignore[union-attr]
+    try:
+        llm = _load(args)
+        chat = _Chat(llm, args)
+        if args.prompt is not None:
+            chat.answer(sys.stdin.read() if args.prompt == "-" else args.prompt)
+            return 0
+        _note(_banner(llm, args.model))
+        _talk(chat)
+    except Glm4Error as error:
+        _note(f"error: {error}")
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # the reader of our output went away, as in `... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
+def _load(args: argparse.Namespace) -> LLM:
+    from ..llm import load_model  # imports torch: not before the flags were understood
+
+    return load_model(args.model, device=args.device, dtype=args.dtype)
+
+
+def _banner(llm: LLM, model: str | None) -> str:
+    parameters = sum(p.numel() for p in llm.model.parameters())
+    size = f"{parameters / 1e9:.1f} B" if parameters >= 1e9 else f"{parameters / 1e6:.1f} M"
+    what = "the small default model" if model is None else model
+    dtype = str(llm.dtype).removeprefix("torch.")
+    lines = [f"glm4: {what}, {size} parameters, {dtype} on {llm.device}, context {llm.context:,} tokens."]
+    if model is None:
+        lines.append("A toy that proves the pipeline. For the real one: --model THUDM/glm-4-9b-chat, or MODEL_PATH=folder")
+    lines.append("Ctrl-C stops a reply; exit or Ctrl-D leaves.")
+    return "\n".join(lines)
+
+
+def _note(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _talk(chat: _Chat) -> None:
+    for line in _lines():
+        if line.strip().lower() in EXIT_WORDS:
+            return
+        if not line.strip():
+            continue
+        try:
+            chat.answer(line)
+        except Glm4Error as error:
+            _note(f"error: {error}")
+
+
+def _lines() -> Iterator[str]:
+    """What the user types, or the lines of a pipe, until its end."""
+    if not sys.stdin.isatty():
+        yield from (line.rstrip("\r\n") for line in sys.stdin)
+        return
+    with suppress(ImportError):
+        import readline  # noqa: F401 (gives input() its line editing)
+    while True:
+        try:
+            yield input("\nYou: ")
+        except EOFError:
+            print()
+            return
+        except KeyboardInterrupt:
+            print("\n(Ctrl-D or exit leaves)")
+
+
+class _Chat:
+    """A conversation: what was said so far, and how to answer."""
+
+    def __init__(self, llm: LLM, args: argparse.Namespace) -> None:
+        self.llm, self.stats = llm, args.stats
+        self.system: list[Message] = [{"role": "system", "content": args.system}] if args.system else []
+        self.turns: list[list[Message]] = []  # each starts with the user's message
+        flags = {name: getattr(args, name) for name in ("temperature", "top_p", "max_tokens", "seed")}
+        self.sampling = {name: value for name, value in flags.items() if value is not None}
+
+    def answer(self, text: str) -> None:
+        """Stream the reply to `text` to standard output. The turn is kept unless the model refused the prompt."""
+        turn: list[Message] = [{"role": "user", "content": text}]
+        self.turns.append(turn)
+        try:
+            self._drop_old_turns()
+            turn.append(self._reply())
+        except Glm4Error:
+            self.turns.pop()
+            raise
+
+    def _messages(self) -> list[Message]:
+        return self.system + [message for turn in self.turns for message in turn]
+
+    def _drop_old_turns(self) -> None:
+        room = min(self.sampling.get("max_tokens", MIN_ROOM), MIN_ROOM)
+        dropped = 0
+        while len(self.turns) > 1 and len(self.llm.tokenizer.render(self._messages())) + room > self.llm.context:
+            del self.turns[0]
+            dropped += 1
+        if dropped:
+            _note(f"(the conversation outgrew the context: the oldest {dropped} turn{'s' * (dropped > 1)} left out)")
+
+    def _reply(self) -> Message:
+        pieces: list[str] = []
+        count = 0
+        start = time.perf_counter()
+        first = start
+        deltas = self.llm.stream(self._messages(), **self.sampling)
+        if sys.stdin.isatty() and sys.stdout.isatty():
+            print("GLM: ", end="", flush=True)
+        try:
+            for delta in deltas:
+                first = first if count else time.perf_counter()
+                count += len(delta.token_ids)
+                pieces.append(delta.text)
+                print(visible(delta.text), end="", flush=True)
+        except KeyboardInterrupt:
+            print(" [stopped]", end="")
+        print(flush=True)
+        if self.stats and count:
+            _note(_speed(count, first - start, time.perf_counter() - first))
+        return {"role": "assistant", "content": "".join(pieces)}
+
+
+def _speed(count: int, to_first_s: float, rest_s: float) -> str:
+    speed = f"{(count - 1) / rest_s:.1f} tokens/s, " if count > 1 else ""
+    return f"({count} tokens, {speed}first after {to_first_s:.2f} s)"
