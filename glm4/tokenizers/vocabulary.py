@@ -6,6 +6,7 @@ import base64
 import binascii
 import itertools
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,9 @@ SPECIAL_TOKENS = (
     "<|observation|>", "<|begin_of_image|>", "<|end_of_image|>", "<|begin_of_video|>", "<|end_of_video|>",
 )  # fmt: skip
 """GLM-4's control tokens in the order of their ids: 151329 to 151342 behind GLM-4-9B's 151,329 ranks."""
+
+
+_BINARY = re.compile(rb"[\x00-\x08\x0e-\x1f]")
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,7 @@ def read_ranks(path: Path) -> dict[bytes, int]:
             token, rank = base64.b64decode(encoded, validate=True), int(rank_text)
         except (ValueError, binascii.Error):
             shown = line[:40].decode("ascii", "backslashreplace")
-            hint = " (it looks like a SentencePiece model, which GLM-4 does not use)" if b"\x00" in line else ""
+            hint = " (it looks like a SentencePiece model, which GLM-4 does not use)" if _BINARY.search(line) else ""
             raise ValueError(
                 f"{path}, line {number}: {shown!r} is not '<base64> <rank>'{hint}; download the file again"
             ) from None
