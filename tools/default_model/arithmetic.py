@@ -10,28 +10,32 @@ from .sample import Context, Split, Turn, assistant, fill, split_of, user, vary
 _PLAIN = {
     "+": {
         "en": [
-            "{a} + {b}", "{a}+{b}", "{a} + {b} =", "{a}+{b}=?", "{a} + {b} = ?", "What is {a} + {b}?", "What is {a} plus {b}?",
-            "what's {a} + {b}", "Calculate {a} + {b}.", "Compute {a}+{b}", "Add {a} and {b}.", "How much is {a} plus {b}?",
-            "Please add {a} and {b}.", "Can you tell me what {a} + {b} is?", "What is the sum of {a} and {b}?", "{a} plus {b}?",
+            "{a} + {b}", "{a}+{b}", "{a} + {b} =", "{a}+{b}=?", "{a} + {b} = ?", "What is {a} + {b}?",
+            "What is {a} plus {b}?", "what's {a} + {b}", "Calculate {a} + {b}.", "Compute {a}+{b}",
+            "Add {a} and {b}.", "How much is {a} plus {b}?", "Please add {a} and {b}.",
+            "Can you tell me what {a} + {b} is?", "What is the sum of {a} and {b}?", "{a} plus {b}?",
             "Tell me {a} plus {b}.", "How much is {a}+{b}?", "and {a} + {b}?", "Please work out {a} + {b}.",
         ],
         "zh": [
-            "{a}+{b}", "{a}+{b}=?", "{a} + {b} = ?", "{a}+{b}=", "{a}+{b}等于多少？", "{a}加{b}等于多少？", "{a}加{b}等于几？",
-            "{a}加{b}是多少？", "计算{a}+{b}", "请计算{a}加{b}。", "请问{a}加{b}等于多少？", "算一下{a}+{b}", "帮我算一下{a}加{b}",
-            "{a} + {b} 等于几？", "{a}与{b}的和是多少？", "{a}加上{b}是多少", "那{a}+{b}呢？", "{a}和{b}相加得多少？",
+            "{a}+{b}", "{a}+{b}=?", "{a} + {b} = ?", "{a}+{b}=", "{a}+{b}等于多少？", "{a}加{b}等于多少？",
+            "{a}加{b}等于几？", "{a}加{b}是多少？", "计算{a}+{b}", "请计算{a}加{b}。", "请问{a}加{b}等于多少？",
+            "算一下{a}+{b}", "帮我算一下{a}加{b}", "{a} + {b} 等于几？", "{a}与{b}的和是多少？", "{a}加上{b}是多少",
+            "那{a}+{b}呢？", "{a}和{b}相加得多少？",
         ],
     },
     "-": {
         "en": [
-            "{a} - {b}", "{a}-{b}", "{a} - {b} =", "{a}-{b}=?", "{a} - {b} = ?", "What is {a} - {b}?", "What is {a} minus {b}?",
-            "what's {a} - {b}", "Calculate {a} - {b}.", "Compute {a}-{b}", "Subtract {b} from {a}.", "How much is {a} minus {b}?",
-            "Take {b} away from {a}.", "Can you tell me what {a} - {b} is?", "What is {a} less {b}?", "{a} minus {b}?",
+            "{a} - {b}", "{a}-{b}", "{a} - {b} =", "{a}-{b}=?", "{a} - {b} = ?", "What is {a} - {b}?",
+            "What is {a} minus {b}?", "what's {a} - {b}", "Calculate {a} - {b}.", "Compute {a}-{b}",
+            "Subtract {b} from {a}.", "How much is {a} minus {b}?", "Take {b} away from {a}.",
+            "Can you tell me what {a} - {b} is?", "What is {a} less {b}?", "{a} minus {b}?",
             "Tell me {a} minus {b}.", "How much is {a}-{b}?", "and {a} - {b}?", "Please work out {a} - {b}.",
         ],
         "zh": [
-            "{a}-{b}", "{a}-{b}=?", "{a} - {b} = ?", "{a}-{b}=", "{a}-{b}等于多少？", "{a}减{b}等于多少？", "{a}减{b}等于几？",
-            "{a}减{b}是多少？", "计算{a}-{b}", "请计算{a}减{b}。", "请问{a}减{b}等于多少？", "算一下{a}-{b}", "帮我算一下{a}减{b}",
-            "{a} - {b} 等于几？", "{a}与{b}的差是多少？", "{a}减去{b}是多少", "那{a}-{b}呢？", "从{a}里减去{b}得多少？",
+            "{a}-{b}", "{a}-{b}=?", "{a} - {b} = ?", "{a}-{b}=", "{a}-{b}等于多少？", "{a}减{b}等于多少？",
+            "{a}减{b}等于几？", "{a}减{b}是多少？", "计算{a}-{b}", "请计算{a}减{b}。", "请问{a}减{b}等于多少？",
+            "算一下{a}-{b}", "帮我算一下{a}减{b}", "{a} - {b} 等于几？", "{a}与{b}的差是多少？", "{a}减去{b}是多少",
+            "那{a}-{b}呢？", "从{a}里减去{b}得多少？",
         ],
     },
 }  # fmt: skip
@@ -73,11 +77,13 @@ _PROBLEMS = {
     },
 }  # fmt: skip
 _THINGS_EN = (
-    "apples oranges pears plums books pens coins cards stamps eggs cakes cookies marbles balls toys stones shells flowers cups "
-    "plates tickets candles boxes bottles stickers bananas lemons nuts chairs keys buttons pencils balloons sweets hats"
+    "apples oranges pears plums books pens coins cards stamps eggs cakes cookies marbles balls toys stones shells "
+    "flowers cups plates tickets candles boxes bottles stickers bananas lemons nuts chairs keys buttons pencils "
+    "balloons sweets hats"
 ).split()
 _THINGS_ZH = (
-    "苹果 橘子 梨 桃子 鸡蛋 蛋糕 饼干 球 玩具 石头 贝壳 杯子 盘子 盒子 瓶子 香蕉 柠檬 核桃 钥匙 纽扣 气球 糖果 帽子 面包 包子 馒头 西瓜 风筝 硬币"
+    "苹果 橘子 梨 桃子 鸡蛋 蛋糕 饼干 球 玩具 石头 贝壳 杯子 盘子 盒子 瓶子 香蕉 柠檬 核桃 钥匙 纽扣 气球 "
+    "糖果 帽子 面包 包子 馒头 西瓜 风筝 硬币"
 ).split()
 
 
@@ -131,7 +137,9 @@ def too_hard(ctx: Context) -> Turn | None:
         return None
     rng = ctx.rng
     if rng.random() < 0.6:
-        times = ctx.choice(["*", "/", "×", "÷", "x"] + (["乘", "除以", "乘以"] if ctx.zh else [" times ", " divided by "]))
+        times = ctx.choice([
+            "*", "/", "×", "÷", "x",
+        ] + (["乘", "除以", "乘以"] if ctx.zh else [" times ", " divided by "]))  # fmt: skip
         a, b = rng.randint(0, 10 ** rng.randint(1, 4)), rng.randint(1, 10 ** rng.randint(1, 4))
     else:
         times = ctx.choice(["+", "-"])
@@ -144,13 +152,19 @@ def too_hard(ctx: Context) -> Turn | None:
 
 
 _LARGER = {
-    "en": ["Which is larger, {a} or {b}?", "Which number is bigger: {a} or {b}?", "Is {a} or {b} larger?", "Larger: {a} or {b}?"],
+    "en": [
+        "Which is larger, {a} or {b}?", "Which number is bigger: {a} or {b}?", "Is {a} or {b} larger?",
+        "Larger: {a} or {b}?",
+    ],
     "zh": ["{a}和{b}哪个大？", "{a}和{b}哪个更大？", "{a}与{b}，哪个数大？", "比较{a}和{b}，哪个大？"],
-}
+}  # fmt: skip
 _SMALLER = {
-    "en": ["Which is smaller, {a} or {b}?", "Which number is smaller: {a} or {b}?", "Is {a} or {b} smaller?", "Smaller: {a} or {b}?"],
+    "en": [
+        "Which is smaller, {a} or {b}?", "Which number is smaller: {a} or {b}?", "Is {a} or {b} smaller?",
+        "Smaller: {a} or {b}?",
+    ],
     "zh": ["{a}和{b}哪个小？", "{a}和{b}哪个更小？", "{a}与{b}，哪个数小？", "比较{a}和{b}，哪个小？"],
-}
+}  # fmt: skip
 
 
 def comparison(ctx: Context) -> Turn:
@@ -175,7 +189,14 @@ def neighbour(ctx: Context) -> Turn:
     after = rng.random() < 0.5
     n = rng.randint(1, 99 if rng.random() < 0.6 else 998)
     if ctx.zh:
-        options = ["{n}后面的数是几？", "{n}的下一个数是多少？"] if after else ["{n}前面的数是几？", "{n}的上一个数是多少？"]
+        options = (
+            [
+                "{n}后面的数是几？",
+                "{n}的下一个数是多少？",
+            ]
+            if after
+            else ["{n}前面的数是几？", "{n}的上一个数是多少？"]
+        )
         answer = f"{n}的{'后' if after else '前'}面是{n + 1 if after else n - 1}。"
     else:
         options = (
@@ -188,9 +209,12 @@ def neighbour(ctx: Context) -> Turn:
 
 
 _SORT = {
-    "en": ["Sort these numbers: {x}", "Sort: {x}", "Put these numbers in order: {x}", "Please sort {x}", "Sort from small to large: {x}"],
+    "en": [
+        "Sort these numbers: {x}", "Sort: {x}", "Put these numbers in order: {x}", "Please sort {x}",
+        "Sort from small to large: {x}",
+    ],
     "zh": ["排序：{x}", "把这些数从小到大排列：{x}", "请给这些数字排序：{x}", "从小到大排序：{x}"],
-}
+}  # fmt: skip
 
 
 def sorting(ctx: Context) -> Turn:

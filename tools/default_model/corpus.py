@@ -21,12 +21,16 @@ class Corpus:
     def __init__(self, folder: Path, max_books: int = 30) -> None:
         books = sorted((folder / "books").glob("*.md"))
         if not books:
-            raise FileNotFoundError(f"{folder / 'books'} holds no *.md file; pass the folder of training text with --data")
+            raise FileNotFoundError(
+                f"{folder / 'books'} holds no *.md file; pass the folder of training text with --data"
+            )
         words: set[str] = set()
         sentences: list[str] = []
         step = max(1, len(books) // max_books)
         for path in books[::step]:
-            text = re.sub(r"\s+", " ", path.read_text(encoding="utf-8", errors="replace").replace("*", "").replace("_", ""))
+            text = re.sub(
+                r"\s+", " ", path.read_text(encoding="utf-8", errors="replace").replace("*", "").replace("_", "")
+            )
             text = text[:150_000]
             words.update(word for word in _WORD.findall(text) if word[1:].islower())
             sentences.extend(s for s in _SENTENCE.split(text) if 8 <= len(s) <= 180 and s.isprintable())

@@ -1,6 +1,7 @@
 """The training mix and the held-out questions, all from seeds.
 
-`conversation(rng, split)` is one conversation of the mix; `question(rng, skill, language)` ends where the model has to answer.
+`conversation(rng, split)` is one conversation of the mix; `question(rng, skill, language)` ends where the model has to
+answer.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from . import arithmetic, memory, smalltalk, text_skills, tool_use
+from . import arithmetic, memory, reading, smalltalk, system_prompts, text_skills, tool_use
 from .corpus import Corpus
 from .sample import Context, Language, Message, Sample, Split, Turn
 from .tool_specs import PYTHON_SCHEMA, toolbox
@@ -39,7 +40,7 @@ PLAIN: list[tuple[Skill, float]] = [
     (text_skills.occurrences, 3),
     (text_skills.first_or_last, 2),
     (text_skills.contains, 2),
-    (memory.reading, 5),
+    (reading.reading, 5),
     (memory.ask_unknown, 2),
     (tool_use.no_tool_fits, 1),
 ]
@@ -100,7 +101,7 @@ def conversation(rng: random.Random, split: Split = "train", folder: Path = DEFA
     draw = rng.random()
     kind = "tools" if draw < 0.36 else "long" if draw < 0.385 else "plain"
     if rng.random() < 0.12:
-        messages.append(memory.system(ctx))
+        messages.append(system_prompts.system(ctx))
     schemas: list[dict[str, Any]] | None = None
     if kind == "tools":
         schemas = _with_tools(ctx, messages)
@@ -143,7 +144,9 @@ def _long(ctx: Context, messages: list[Message]) -> None:
     """Facts at the start or inside a long text, asked for at the end; up to about 1,800 tokens."""
     rng = ctx.rng
     if rng.random() < 0.5:
-        messages += memory.reading(ctx, filler=rng.randint(500, 3500) if not ctx.zh else rng.randint(300, 1400)).messages
+        messages += reading.reading(
+            ctx, filler=rng.randint(500, 3500) if not ctx.zh else rng.randint(300, 1400)
+        ).messages
         for _ in range(rng.randint(0, 2)):
             messages += _plain_turn(ctx).messages
         return
@@ -155,7 +158,7 @@ def _long(ctx: Context, messages: list[Message]) -> None:
         messages += memory.ask(ctx).messages
 
 
-# Evaluation ------------------------------------------------------------------------------------------------------------
+# Evaluation ----------------------------------------------------------------------------------------------------------
 
 
 def _recall(ctx: Context) -> Turn:
@@ -180,7 +183,7 @@ _QUESTIONS: dict[str, Skill] = {
     "occurrences": text_skills.occurrences,
     "first_last": text_skills.first_or_last,
     "contains": text_skills.contains,
-    "reading": memory.reading,
+    "reading": reading.reading,
     "memory": _recall,
     "memory_unknown": memory.ask_unknown,
     "system": _recall,
@@ -198,7 +201,9 @@ _QUESTIONS: dict[str, Skill] = {
 SKILLS = list(_QUESTIONS)
 
 
-def question(rng: random.Random, skill: str, language: Language, split: Split = "test", folder: Path = DEFAULT_FOLDER) -> Sample:
+def question(
+    rng: random.Random, skill: str, language: Language, split: Split = "test", folder: Path = DEFAULT_FOLDER
+) -> Sample:
     """A conversation that ends where the model has to answer, and the reply it should give."""
     if skill not in _QUESTIONS:
         raise ValueError(f"unknown skill {skill!r}; known: {', '.join(SKILLS)}")
@@ -213,7 +218,7 @@ def question(rng: random.Random, skill: str, language: Language, split: Split = 
                 ctx.has_python = True
                 schemas.insert(0, PYTHON_SCHEMA)
         if skill == "system":
-            messages.append(memory.system(ctx))
+            messages.append(system_prompts.system(ctx))
             if not ctx.facts and not ctx.assistant_name:
                 continue
         if skill == "memory":
@@ -231,13 +236,13 @@ def question(rng: random.Random, skill: str, language: Language, split: Split = 
             turn = _QUESTIONS[skill](ctx)
         if turn is None:
             continue
-        return _cut(skill, language, [*messages, *turn.messages], schemas, turn)
+        return _cut(skill, language, [*messages, *turn.messages], schemas)
 
 
-def _cut(skill: str, language: Language, messages: list[Message], schemas: list[dict[str, Any]] | None, turn: Turn) -> Sample:
+def _cut(skill: str, language: Language, messages: list[Message], schemas: list[dict[str, Any]] | None) -> Sample:
     """End before the message that is asked for: the call for the skills that choose a tool, else the last answer."""
     end = len(messages) - 1
     if skill in ("tool_call", "tool_follow_up", "tool_two_calls", "tool_missing_argument", "tool_memory", "python"):
         while not messages[end].get("tool_calls"):
             end -= 1
-    return Sample(skill, language, messages[:end], schemas, messages[end], turn.contains)
+    return Sample(skill, language, messages[:end], schemas, messages[end])

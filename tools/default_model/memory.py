@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from . import strings
-from .sample import Context, Message, Turn, assistant, fill, user, vary
+from .sample import Context, Turn, assistant, fill, user, vary
 
 
 @dataclass(frozen=True)
@@ -38,28 +38,34 @@ def _pet(ctx: Context) -> str:
     return strings.name(ctx)
 
 
-def _code(ctx: Context) -> str:
+def code_word(ctx: Context) -> str:
     return strings.code(ctx.rng, ctx.split) if ctx.rng.random() < 0.4 else strings.word(ctx)
 
 
 _JOBS = (
-    "doctor nurse teacher baker farmer painter singer driver pilot lawyer cook writer gardener plumber carpenter sailor engineer "
-    "dentist chemist tailor butcher clerk librarian waiter potter miner judge"
+    "doctor nurse teacher baker farmer painter singer driver pilot lawyer cook writer gardener plumber carpenter "
+    "sailor engineer dentist chemist tailor butcher clerk librarian waiter potter miner judge"
 ).split()
-_JOBS_ZH = "医生 护士 老师 面包师 农民 画家 歌手 司机 飞行员 律师 厨师 作家 园丁 木匠 水手 工程师 牙医 裁缝 法官 记者 会计 警察 消防员 程序员 翻译 导游".split()
+_JOBS_ZH = (
+    "医生 护士 老师 面包师 农民 画家 歌手 司机 飞行员 律师 厨师 作家 园丁 木匠 水手 工程师 牙医 裁缝 法官 记者 "
+    "会计 警察 消防员 程序员 翻译 导游"
+).split()
 
 
-def _job(ctx: Context) -> str:
+def job(ctx: Context) -> str:
     if ctx.rng.random() < 0.5 and ctx.split == "train":
         return ctx.choice(_JOBS_ZH if ctx.zh else _JOBS)
     return strings.word(ctx)
 
 
 _THINGS = (
-    "colour color food drink book film song animal flower fruit game sport season country band teacher subject toy word letter "
-    "dish tree car planet team writer street shop park river"
+    "colour color food drink book film song animal flower fruit game sport season country band teacher subject "
+    "toy word letter dish tree car planet team writer street shop park river"
 ).split()
-_THINGS_ZH = "颜色 食物 饮料 书 电影 歌 动物 花 水果 游戏 运动 季节 国家 乐队 老师 科目 玩具 词 菜 树 车 星球 球队 作家 街道 商店 公园 河".split()
+_THINGS_ZH = (
+    "颜色 食物 饮料 书 电影 歌 动物 花 水果 游戏 运动 季节 国家 乐队 老师 科目 玩具 词 菜 树 车 星球 球队 作家 "
+    "街道 商店 公园 河"
+).split()
 
 
 def _favourite(ctx: Context) -> str:
@@ -76,7 +82,9 @@ def _pet_kind(ctx: Context) -> str:
     return ctx.choice(_PETS_ZH if ctx.zh else _PETS)
 
 
-_RELATIONS = "brother sister mother father friend teacher boss wife husband son daughter neighbour uncle aunt cousin doctor".split()
+_RELATIONS = (
+    "brother sister mother father friend teacher boss wife husband son daughter neighbour uncle aunt cousin doctor"
+).split()
 _RELATIONS_ZH = "哥哥 姐姐 弟弟 妹妹 妈妈 爸爸 朋友 老师 老板 妻子 丈夫 儿子 女儿 邻居 叔叔 阿姨 同事 同学".split()
 
 
@@ -88,17 +96,28 @@ SLOTS: dict[str, Slot] = {
     "name": Slot(
         strings.name,
         (
-            ["My name is {x}.", "I am {x}.", "I'm {x}.", "Hi, my name is {x}.", "Hello, I am {x}.", "You can call me {x}.", "Call me {x}.",
-             "My name's {x}.", "Please call me {x}.", "Hello! My name is {x}.", "Hi, I'm {x}.", "Remember my name: {x}."],
-            ["我叫{x}。", "我是{x}。", "我的名字是{x}。", "你好，我叫{x}。", "你好，我是{x}。", "叫我{x}吧。", "你可以叫我{x}。", "我的名字叫{x}。",
-             "请叫我{x}。", "大家都叫我{x}。", "你好！我的名字叫{x}。"],
+            [
+                "My name is {x}.", "I am {x}.", "I'm {x}.", "Hi, my name is {x}.", "Hello, I am {x}.",
+                "You can call me {x}.", "Call me {x}.", "My name's {x}.", "Please call me {x}.",
+                "Hello! My name is {x}.", "Hi, I'm {x}.", "Remember my name: {x}.",
+            ],
+            [
+                "我叫{x}。", "我是{x}。", "我的名字是{x}。", "你好，我叫{x}。", "你好，我是{x}。", "叫我{x}吧。",
+                "你可以叫我{x}。", "我的名字叫{x}。", "请叫我{x}。", "大家都叫我{x}。", "你好！我的名字叫{x}。",
+            ],
         ),
         ("Nice to meet you, {x}.", "很高兴认识你，{x}。"),
         (
-            ["What is my name?", "What's my name?", "Who am I?", "Do you remember my name?", "Can you tell me my name?", "What am I called?",
-             "Do you know my name?", "Tell me my name.", "What did I say my name was?", "Do you still know my name?"],
-            ["我叫什么名字？", "我叫什么？", "我的名字是什么？", "我是谁？", "你还记得我的名字吗？", "你记得我叫什么吗？", "你知道我叫什么吗？", "说出我的名字。",
-             "我刚才说我叫什么？", "请问我叫什么名字？"],
+            [
+                "What is my name?", "What's my name?", "Who am I?", "Do you remember my name?",
+                "Can you tell me my name?", "What am I called?", "Do you know my name?", "Tell me my name.",
+                "What did I say my name was?", "Do you still know my name?",
+            ],
+            [
+                "我叫什么名字？", "我叫什么？", "我的名字是什么？", "我是谁？", "你还记得我的名字吗？",
+                "你记得我叫什么吗？", "你知道我叫什么吗？", "说出我的名字。", "我刚才说我叫什么？",
+                "请问我叫什么名字？",
+            ],
         ),
         ("Your name is {x}.", "你叫{x}。"),
         ("You have not told me your name.", "你还没有告诉我你的名字。"),
@@ -106,15 +125,26 @@ SLOTS: dict[str, Slot] = {
     "city": Slot(
         strings.city,
         (
-            ["I live in {x}.", "I am from {x}.", "My home is in {x}.", "I live in {x} now.", "My city is {x}.", "I come from {x}.",
-             "I just moved to {x}.", "My home town is {x}."],
-            ["我住在{x}。", "我来自{x}。", "我家在{x}。", "我现在住在{x}。", "我的城市是{x}。", "我刚搬到{x}。", "我是{x}人。", "我的家乡是{x}。"],
+            [
+                "I live in {x}.", "I am from {x}.", "My home is in {x}.", "I live in {x} now.", "My city is {x}.",
+                "I come from {x}.", "I just moved to {x}.", "My home town is {x}.",
+            ],
+            [
+                "我住在{x}。", "我来自{x}。", "我家在{x}。", "我现在住在{x}。", "我的城市是{x}。", "我刚搬到{x}。",
+                "我是{x}人。", "我的家乡是{x}。",
+            ],
         ),
         ("I will remember that you live in {x}.", "好的，我记住了，你住在{x}。"),
         (
-            ["Where do I live?", "Which city do I live in?", "Where am I from?", "What is my city?", "Do you remember where I live?",
-             "Where is my home?", "Which city am I from?", "Do you know where I live?", "In which city do I live?"],
-            ["我住在哪里？", "我住在哪儿？", "我住在哪个城市？", "我来自哪里？", "我家在哪里？", "你记得我住在哪里吗？", "我是哪里人？", "你知道我住哪儿吗？", "我的城市是哪个？"],
+            [
+                "Where do I live?", "Which city do I live in?", "Where am I from?", "What is my city?",
+                "Do you remember where I live?", "Where is my home?", "Which city am I from?",
+                "Do you know where I live?", "In which city do I live?",
+            ],
+            [
+                "我住在哪里？", "我住在哪儿？", "我住在哪个城市？", "我来自哪里？", "我家在哪里？",
+                "你记得我住在哪里吗？", "我是哪里人？", "你知道我住哪儿吗？", "我的城市是哪个？",
+            ],
         ),
         ("You live in {x}.", "你住在{x}。"),
         ("You have not told me where you live.", "你还没有告诉我你住在哪里。"),
@@ -122,13 +152,18 @@ SLOTS: dict[str, Slot] = {
     "favourite": Slot(
         _word,
         (
-            ["My favourite {t} is {x}.", "My favorite {t} is {x}.", "The {t} I like best is {x}.", "My favourite {t} is called {x}."],
+            [
+                "My favourite {t} is {x}.", "My favorite {t} is {x}.", "The {t} I like best is {x}.",
+                "My favourite {t} is called {x}.",
+            ],
             ["我最喜欢的{t}是{x}。", "我最爱的{t}是{x}。", "我最喜欢的{t}叫{x}。"],
         ),
         ("I will remember that your favourite {t} is {x}.", "好的，我记住了，你最喜欢的{t}是{x}。"),
         (
-            ["What is my favourite {t}?", "What's my favorite {t}?", "Which {t} do I like best?", "Do you remember my favourite {t}?",
-             "Tell me my favourite {t}."],
+            [
+                "What is my favourite {t}?", "What's my favorite {t}?", "Which {t} do I like best?",
+                "Do you remember my favourite {t}?", "Tell me my favourite {t}.",
+            ],
             ["我最喜欢的{t}是什么？", "我最喜欢什么{t}？", "你记得我最喜欢的{t}吗？", "我最爱的{t}是什么？"],
         ),
         ("Your favourite {t} is {x}.", "你最喜欢的{t}是{x}。"),
@@ -138,15 +173,26 @@ SLOTS: dict[str, Slot] = {
     "number": Slot(
         _any_number,
         (
-            ["My favourite number is {x}.", "My lucky number is {x}.", "Remember the number {x}.", "My number is {x}.", "Keep the number {x} in mind.",
-             "Please remember this number: {x}"],
-            ["我最喜欢的数字是{x}。", "我的幸运数字是{x}。", "请记住数字{x}。", "我的号码是{x}。", "记住这个数字：{x}", "请记住：{x}"],
+            [
+                "My favourite number is {x}.", "My lucky number is {x}.", "Remember the number {x}.",
+                "My number is {x}.", "Keep the number {x} in mind.", "Please remember this number: {x}",
+            ],
+            [
+                "我最喜欢的数字是{x}。", "我的幸运数字是{x}。", "请记住数字{x}。", "我的号码是{x}。",
+                "记住这个数字：{x}", "请记住：{x}",
+            ],
         ),
         ("I will remember the number {x}.", "好的，我记住了数字{x}。"),
         (
-            ["What is my number?", "What is my favourite number?", "What is my lucky number?", "Which number did I tell you?", "What was the number?",
-             "Which number should you remember?", "Do you remember my number?"],
-            ["我的数字是多少？", "我最喜欢的数字是多少？", "我的幸运数字是多少？", "我告诉你的数字是多少？", "刚才的数字是多少？", "你记得那个数字吗？", "我的号码是多少？"],
+            [
+                "What is my number?", "What is my favourite number?", "What is my lucky number?",
+                "Which number did I tell you?", "What was the number?", "Which number should you remember?",
+                "Do you remember my number?",
+            ],
+            [
+                "我的数字是多少？", "我最喜欢的数字是多少？", "我的幸运数字是多少？", "我告诉你的数字是多少？",
+                "刚才的数字是多少？", "你记得那个数字吗？", "我的号码是多少？",
+            ],
         ),
         ("The number is {x}.", "数字是{x}。"),
         ("You have not told me a number.", "你还没有告诉我数字。"),
@@ -168,12 +214,18 @@ SLOTS: dict[str, Slot] = {
     "pet": Slot(
         _pet,
         (
-            ["My {t} is called {x}.", "I have a {t} called {x}.", "I have a {t} named {x}.", "My {t}'s name is {x}.", "The name of my {t} is {x}."],
+            [
+                "My {t} is called {x}.", "I have a {t} called {x}.", "I have a {t} named {x}.",
+                "My {t}'s name is {x}.", "The name of my {t} is {x}.",
+            ],
             ["我的{t}叫{x}。", "我养了一只{t}，叫{x}。", "我家的{t}叫{x}。", "我有一只{t}，名字叫{x}。"],
         ),
         ("I will remember that your {t} is called {x}.", "好的，我记住了，你的{t}叫{x}。"),
         (
-            ["What is my {t} called?", "What is my {t}'s name?", "What is the name of my {t}?", "Do you remember what my {t} is called?"],
+            [
+                "What is my {t} called?", "What is my {t}'s name?", "What is the name of my {t}?",
+                "Do you remember what my {t} is called?",
+            ],
             ["我的{t}叫什么？", "我的{t}叫什么名字？", "你记得我的{t}叫什么吗？", "我家的{t}叫什么？"],
         ),
         ("Your {t} is called {x}.", "你的{t}叫{x}。"),
@@ -183,7 +235,10 @@ SLOTS: dict[str, Slot] = {
     "relation": Slot(
         strings.name,
         (
-            ["My {t}'s name is {x}.", "My {t} is called {x}.", "The name of my {t} is {x}.", "I have a {t} called {x}."],
+            [
+                "My {t}'s name is {x}.", "My {t} is called {x}.", "The name of my {t} is {x}.",
+                "I have a {t} called {x}.",
+            ],
             ["我的{t}叫{x}。", "我{t}的名字是{x}。", "我{t}叫{x}。", "我有个{t}叫{x}。"],
         ),
         ("I will remember that your {t} is called {x}.", "好的，我记住了，你的{t}叫{x}。"),
@@ -196,31 +251,44 @@ SLOTS: dict[str, Slot] = {
         _relation,
     ),
     "job": Slot(
-        _job,
+        job,
         (
             ["I work as a {x}.", "My job is {x}.", "I am a {x} by trade.", "My profession is {x}."],
             ["我的工作是{x}。", "我的职业是{x}。", "我是做{x}的。"],
         ),
         ("I will remember that your job is {x}.", "好的，我记住了，你的工作是{x}。"),
         (
-            ["What is my job?", "What do I do for a living?", "What do I work as?", "What's my profession?", "Do you remember my job?"],
+            [
+                "What is my job?", "What do I do for a living?", "What do I work as?", "What's my profession?",
+                "Do you remember my job?",
+            ],
             ["我的工作是什么？", "我是做什么的？", "我的职业是什么？", "你记得我的工作吗？"],
         ),
         ("Your job is {x}.", "你的工作是{x}。"),
         ("You have not told me your job.", "你还没有告诉我你的工作。"),
     ),
     "code": Slot(
-        _code,
+        code_word,
         (
-            ["The code word is {x}.", "The password is {x}.", "The secret word is {x}.", "Remember this word: {x}", "Remember the code {x}.",
-             "Please remember the word {x}."],
-            ["暗号是{x}。", "密码是{x}。", "记住这个词：{x}", "请记住“{x}”这个词。", "口令是{x}。", "请记住这个词：{x}"],
+            [
+                "The code word is {x}.", "The password is {x}.", "The secret word is {x}.",
+                "Remember this word: {x}", "Remember the code {x}.", "Please remember the word {x}.",
+            ],
+            [
+                "暗号是{x}。", "密码是{x}。", "记住这个词：{x}", "请记住“{x}”这个词。", "口令是{x}。",
+                "请记住这个词：{x}",
+            ],
         ),
         ("I will remember the word {x}.", "好的，我记住了：{x}。"),
         (
-            ["What is the code word?", "What is the password?", "What is the secret word?", "Which word did I ask you to remember?", "What was the code?",
-             "What was the word?"],
-            ["暗号是什么？", "密码是什么？", "我让你记住的词是什么？", "口令是什么？", "刚才的词是什么？", "我让你记的是什么？"],
+            [
+                "What is the code word?", "What is the password?", "What is the secret word?",
+                "Which word did I ask you to remember?", "What was the code?", "What was the word?",
+            ],
+            [
+                "暗号是什么？", "密码是什么？", "我让你记住的词是什么？", "口令是什么？", "刚才的词是什么？",
+                "我让你记的是什么？",
+            ],
         ),
         ("The word is {x}.", "是{x}。"),
         ("You have not told me a word to remember.", "你还没有告诉我要记住的词。"),
@@ -234,7 +302,7 @@ def _index(ctx: Context) -> int:
     return 1 if ctx.zh else 0
 
 
-def _remember(ctx: Context, slot: str, value: str, thing: str) -> None:
+def remember(ctx: Context, slot: str, value: str, thing: str) -> None:
     key = f"{slot}:{thing}" if slot in ("favourite", "pet", "relation") else slot
     ctx.facts.pop(key, None)
     ctx.facts[key] = (value, thing)
@@ -259,7 +327,7 @@ def tell(ctx: Context, slot: str | None = None) -> Turn:
         value, thing = kind.make(ctx), kind.thing(ctx) if kind.thing else ""
         told.append(fill(vary(rng, ctx.choice(kind.tell[i])), x=value, t=thing))
         noted.append(fill(kind.noted[i], x=value, t=thing))
-        _remember(ctx, name, value, thing)
+        remember(ctx, name, value, thing)
     if ctx.zh:
         question = "".join(t if t[-1] in "。？！" else t + "，" for t in told[:-1]) + told[-1]
         return Turn("memory_tell", [user(question), assistant("".join(noted))])
@@ -287,107 +355,3 @@ def ask_unknown(ctx: Context) -> Turn | None:
         return None
     question = fill(vary(ctx.rng, ctx.choice(kind.ask[i])), t=thing)
     return Turn("memory_unknown", [user(question), assistant(fill(kind.unknown[i], t=thing))])
-
-
-# Reading ---------------------------------------------------------------------------------------------------------------
-
-_OBJECTS = (
-    "package key letter book lamp ring map ticket phone bag hat coat box bottle camera wallet passport knife bell cake clock coin "
-    "sword crown rope basket violin parcel umbrella notebook"
-).split()
-_OBJECTS_ZH = "包裹 钥匙 信 书 灯 戒指 地图 票 手机 包 帽子 外套 盒子 瓶子 相机 钱包 护照 刀 铃铛 蛋糕 钟 硬币 剑 王冠 绳子 篮子 小提琴 雨伞 笔记本 行李".split()
-_PLACES = ["in room {r}", "in the {w}", "under the {w}", "on the {w}", "behind the {w}", "in {c}", "next to the {w}", "near {c}"]
-_PLACES_ZH = ["在{r}号房间", "在{w}里", "在{w}下面", "在{w}上", "在{w}后面", "在{c}", "在{w}旁边"]
-
-
-def _fact(ctx: Context) -> tuple[str, list[str], str, str]:
-    """(the sentence, ways to ask, the answer, what the question is about)"""
-    draw = ctx.rng.random()
-    if draw < 0.4:
-        thing = ctx.choice(_OBJECTS_ZH if ctx.zh else _OBJECTS) if ctx.rng.random() < 0.8 else strings.word(ctx)
-        place = fill(ctx.choice(_PLACES_ZH if ctx.zh else _PLACES), r=str(ctx.rng.randint(1, 999)), w=strings.word(ctx), c=strings.city(ctx))
-        if ctx.zh:
-            return f"{thing}{place}。", [f"{thing}在哪里？", f"{thing}在哪儿？", f"请问{thing}在哪里？"], f"{thing}{place}。", thing
-        return f"The {thing} is {place}.", [f"Where is the {thing}?", f"Where can I find the {thing}?"], f"The {thing} is {place}.", thing
-    who = strings.name(ctx)
-    if draw < 0.6:
-        where = strings.city(ctx)
-        if ctx.zh:
-            return f"{who}住在{where}。", [f"{who}住在哪里？", f"{who}住在哪儿？"], f"{who}住在{where}。", who
-        return f"{who} lives in {where}.", [f"Where does {who} live?", f"In which city does {who} live?"], f"{who} lives in {where}.", who
-    if draw < 0.75:
-        age = str(ctx.rng.randint(1, 99))
-        if ctx.zh:
-            return f"{who}今年{age}岁。", [f"{who}多大了？", f"{who}几岁？"], f"{who}{age}岁。", who
-        return f"{who} is {age} years old.", [f"How old is {who}?", f"What is the age of {who}?"], f"{who} is {age} years old.", who
-    if draw < 0.87:
-        job = _job(ctx)
-        if ctx.zh:
-            return f"{who}的工作是{job}。", [f"{who}的工作是什么？", f"{who}是做什么的？"], f"{who}的工作是{job}。", who
-        return f"{who} works as a {job}.", [f"What is the job of {who}?", f"What does {who} work as?"], f"{who} works as a {job}.", who
-    value = _code(ctx)
-    if ctx.zh:
-        return f"暗号是{value}。", ["暗号是什么？", "文中的暗号是什么？"], f"暗号是{value}。", "暗号"
-    return f"The code word is {value}.", ["What is the code word?", "Which code word is given?"], f"The code word is {value}.", "code word"
-
-
-_FRAMES = ["{p}\n{q}", "Text: {p}\n{q}", "{p} {q}", "Read this: {p}\n\n{q}", "Text: {p}\nQuestion: {q}"]
-_FRAMES_ZH = ["{p}\n{q}", "短文：{p}\n{q}", "{p}{q}", "阅读下面的内容：{p}\n\n{q}", "材料：{p}\n问题：{q}"]
-
-
-def reading(ctx: Context, filler: int = 0) -> Turn:
-    """One of several facts in a passage; `filler` is how many characters of other text surround them."""
-    facts = []
-    about: set[str] = set()
-    for _ in range(ctx.rng.randint(1, 4)):
-        fact = _fact(ctx)
-        if fact[3] not in about:
-            facts.append(fact)
-            about.add(fact[3])
-    sentences = [fact[0] for fact in facts]
-    if filler == 0 and ctx.rng.random() < 0.3:
-        filler = ctx.rng.randint(20, 150)
-    while filler > 0:
-        extra = ctx.choice(ctx.corpus.chinese_lines[ctx.split]) if ctx.zh else ctx.corpus.sentence(ctx.rng, ctx.split)
-        sentences.insert(ctx.rng.randint(0, len(sentences)), extra)
-        filler -= len(extra)
-    chosen = facts[ctx.rng.randrange(len(facts))]
-    passage = ("" if ctx.zh else " ").join(sentences)
-    text = fill(ctx.choice(_FRAMES_ZH if ctx.zh else _FRAMES), p=passage, q=ctx.choice(chosen[1]))
-    return Turn("reading", [user(text), assistant(chosen[2])])
-
-
-# System prompts --------------------------------------------------------------------------------------------------------
-
-_HARMLESS = [
-    "You are a helpful assistant.", "Answer briefly.", "You are a friendly assistant. Keep your answers short.", "Be polite.",
-    "You are a helpful AI assistant.", "Answer the user's questions.", "You are an assistant in a shop.", "Today is a good day.",
-    "Help the user as well as you can.", "You are a helpful, respectful and honest assistant.",
-]  # fmt: skip
-_HARMLESS_ZH = [
-    "你是一个有用的助手。", "请简短回答。", "你是一个友好的助手，回答要简短。", "请保持礼貌。", "你是一个乐于助人的人工智能助手。", "请回答用户的问题。",
-    "你是一家商店的助手。", "今天天气很好。", "请尽力帮助用户。",
-]  # fmt: skip
-
-
-def system(ctx: Context) -> Message:
-    """A system prompt that may state the user's name or city, or a name for the assistant."""
-    i = _index(ctx)
-    draw = ctx.rng.random()
-    parts = [ctx.choice(_HARMLESS_ZH if ctx.zh else _HARMLESS)] if draw < 0.7 else []
-    if draw > 0.4:
-        kind = ctx.rng.random()
-        if kind < 0.4:
-            value = strings.name(ctx)
-            parts.append(fill(ctx.choice((["The user's name is {x}.", "The user is called {x}."], ["用户的名字是{x}。", "用户叫{x}。"])[i]), x=value))
-            _remember(ctx, "name", value, "")
-        elif kind < 0.6:
-            value = strings.city(ctx)
-            parts.append(fill(ctx.choice((["The user lives in {x}.", "The user is in {x}."], ["用户住在{x}。", "用户在{x}。"])[i]), x=value))
-            _remember(ctx, "city", value, "")
-        else:
-            value = strings.name(ctx)
-            parts.append(fill(ctx.choice((["Your name is {x}.", "You are called {x}.", "You are {x}."], ["你的名字是{x}。", "你叫{x}。", "你是{x}。"])[i]), x=value))
-            ctx.assistant_name = value
-        ctx.rng.shuffle(parts)
-    return {"role": "system", "content": ("" if ctx.zh else " ").join(parts)}

@@ -18,33 +18,42 @@ _ONSETS = [
 ]
 _VOWELS = ["a e i o u".split(), "a e i o u ee oo ai ou ea".split(), "a i u e o".split(), "a e i o u y".split()]
 _CODAS = [[""], ["", "", "n", "r", "s", "l", "t"], ["", "n"], ["", "ck", "ng", "st", "rt", "x", "m", "d", "sk", "v"]]
-_ENDINGS = ["", "", "", "ville", "ton", "burg", "stad", "ia", "o", "a", "ov", "ski", "sson", "ez", "field", "ham", "by", "grad"]
+_ENDINGS = [
+    "", "", "", "ville", "ton", "burg", "stad", "ia", "o", "a", "ov", "ski", "sson", "ez", "field", "ham", "by",
+    "grad",
+]  # fmt: skip
 
 FIRST_NAMES = (
-    "Anna Ben Carla David Emma Felix Grace Henry Ines Jack Kate Liam Maria Noah Olivia Paul Quinn Rosa Sam Tina Uma Victor "
-    "Wendy Xavier Yara Zoe Ahmed Bjorn Chen Dmitri Elena Fatima Giulia Hiroshi Ivan Jorge Kofi Lars Mei Nadia Oscar Priya "
-    "Rahul Sofia Tariq Ursula Vikram Wanda Yusuf Zara Alice Bob Charlie Daisy Edward Fiona George Hannah Isaac Julia Kevin "
-    "Laura Michael Nina Oliver Peter Rachel Simon Thomas Sarah John James Robert Linda Susan Jessica Daniel Mark Lisa"
+    "Anna Ben Carla David Emma Felix Grace Henry Ines Jack Kate Liam Maria Noah Olivia Paul Quinn Rosa Sam Tina "
+    "Uma Victor Wendy Xavier Yara Zoe Ahmed Bjorn Chen Dmitri Elena Fatima Giulia Hiroshi Ivan Jorge Kofi Lars "
+    "Mei Nadia Oscar Priya Rahul Sofia Tariq Ursula Vikram Wanda Yusuf Zara Alice Bob Charlie Daisy Edward Fiona "
+    "George Hannah Isaac Julia Kevin Laura Michael Nina Oliver Peter Rachel Simon Thomas Sarah John James Robert "
+    "Linda Susan Jessica Daniel Mark Lisa"
 ).split()
 CITIES = (
-    "Berlin Paris London Madrid Rome Vienna Prague Oslo Stockholm Helsinki Warsaw Lisbon Dublin Athens Cairo Lagos Nairobi "
-    "Tokyo Osaka Kyoto Seoul Beijing Shanghai Shenzhen Hangzhou Delhi Mumbai Bangkok Hanoi Jakarta Sydney Melbourne Auckland "
-    "Toronto Montreal Chicago Boston Seattle Denver Dallas Houston Miami Lima Bogota Santiago Havana Zurich Geneva Munich "
-    "Hamburg Cologne Milan Naples Venice Porto Seville Valencia Krakow Budapest Bucharest Sofia Istanbul Ankara Dubai Singapore"
+    "Berlin Paris London Madrid Rome Vienna Prague Oslo Stockholm Helsinki Warsaw Lisbon Dublin Athens Cairo "
+    "Lagos Nairobi Tokyo Osaka Kyoto Seoul Beijing Shanghai Shenzhen Hangzhou Delhi Mumbai Bangkok Hanoi Jakarta "
+    "Sydney Melbourne Auckland Toronto Montreal Chicago Boston Seattle Denver Dallas Houston Miami Lima Bogota "
+    "Santiago Havana Zurich Geneva Munich Hamburg Cologne Milan Naples Venice Porto Seville Valencia Krakow "
+    "Budapest Bucharest Sofia Istanbul Ankara Dubai Singapore"
 ).split()
 SURNAMES_ZH = list(
-    "王李张刘陈杨赵黄周吴徐孙胡朱高林何郭马罗梁宋郑谢韩唐冯于董萧程曹袁邓许傅沈曾彭吕苏卢蒋蔡贾丁魏薛叶阎余潘杜戴夏钟汪田任姜范方石姚谭"
-    "廖邹熊金陆郝孔白崔康毛邱秦江史顾侯邵孟龙万段雷钱汤尹黎易常武乔贺赖龚文"
+    "王李张刘陈杨赵黄周吴徐孙胡朱高林何郭马罗梁宋郑谢韩唐冯于董萧程曹袁邓许傅沈曾彭吕苏卢蒋蔡贾丁魏薛叶阎余潘杜戴"
+    "夏钟汪田任姜范方石姚谭廖邹熊金陆郝孔白崔康毛邱秦江史顾侯邵孟龙万段雷钱汤尹黎易常武乔贺赖龚文"
 )
 GIVEN_ZH = list(
-    "伟芳娜敏静丽强磊军洋勇艳杰娟涛明超秀霞平刚桂英华玉萍红娥玲芬燕彩春菊兰凤洁梅琳素云莲真环雪荣爱妹香月莺媛瑞凡佳嘉琼勤珍贞莉"
-    "晨宇轩浩子涵梓欣怡雨思睿博文昊天一诺若曦志远家豪建国小大海波宁心梦瑶俊逸星辰可馨安琪"
+    "伟芳娜敏静丽强磊军洋勇艳杰娟涛明超秀霞平刚桂英华玉萍红娥玲芬燕彩春菊兰凤洁梅琳素云莲真环雪荣爱妹香月莺媛瑞凡"
+    "佳嘉琼勤珍贞莉晨宇轩浩子涵梓欣怡雨思睿博文昊天一诺若曦志远家豪建国小大海波宁心梦瑶俊逸星辰可馨安琪"
 )
 CITIES_ZH = (
-    "北京 上海 广州 深圳 杭州 南京 苏州 成都 重庆 武汉 西安 长沙 郑州 青岛 大连 厦门 福州 昆明 贵阳 南宁 海口 三亚 拉萨 兰州 西宁 银川 太原 济南 "
-    "合肥 南昌 天津 哈尔滨 长春 沈阳 石家庄 呼和浩特 乌鲁木齐 香港 澳门 台北 桂林 洛阳 扬州 无锡 宁波 温州 珠海 东京 巴黎 伦敦 柏林 纽约 莫斯科 悉尼"
+    "北京 上海 广州 深圳 杭州 南京 苏州 成都 重庆 武汉 西安 长沙 郑州 青岛 大连 厦门 福州 昆明 贵阳 南宁 海口 "
+    "三亚 拉萨 兰州 西宁 银川 太原 济南 合肥 南昌 天津 哈尔滨 长春 沈阳 石家庄 呼和浩特 乌鲁木齐 香港 澳门 台北 "
+    "桂林 洛阳 扬州 无锡 宁波 温州 珠海 东京 巴黎 伦敦 柏林 纽约 莫斯科 悉尼"
 ).split()
-_TRANSLITERATION = list("阿艾安巴贝比博布查达德迪丁多尔法菲弗戈格古哈海赫胡基吉加杰卡凯科克库拉莱兰勒雷里利列林隆卢鲁罗洛马玛迈曼梅米莫姆纳内尼诺努帕佩皮普奇乔切若萨塞桑森舍什史斯索苏塔泰特蒂托瓦维威沃乌西希夏亚延伊因扎佐")
+_TRANSLITERATION = list(
+    "阿艾安巴贝比博布查达德迪丁多尔法菲弗戈格古哈海赫胡基吉加杰卡凯科克库拉莱兰勒雷里利列林隆卢鲁罗洛马玛迈曼梅米"
+    "莫姆纳内尼诺努帕佩皮普奇乔切若萨塞桑森舍什史斯索苏塔泰特蒂托瓦维威沃乌西希夏亚延伊因扎佐"
+)
 _PLACE_ENDINGS_ZH = ["", "", "市", "镇", "村", "城", "县", "港", "岛", "山", "湾", "堡"]
 
 
@@ -181,7 +190,7 @@ def code(rng: random.Random, split: Split) -> str:
     return _until(make, split)
 
 
-# What a skill asks for, by kind and by the conversation's language -------------------------------------------------------
+# What a skill asks for, by kind and by the conversation's language ----------------------------------------------------
 
 
 def name(ctx: Context) -> str:

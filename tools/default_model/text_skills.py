@@ -6,67 +6,81 @@ from . import strings
 from .sample import Context, Turn, assistant, fill, user, vary
 
 NOUNS_EN = (
-    "red green blue yellow black white pink grey brown orange apple pear plum lemon banana cat dog horse cow sheep goat bird fish "
-    "mouse tree river hill lake sea sun moon star rain snow wind bread milk tea salt sugar rice egg cup spoon table chair door "
-    "window book pen paper lamp clock car bus train boat plane king queen house garden road bridge one two three four five"
+    "red green blue yellow black white pink grey brown orange apple pear plum lemon banana cat dog horse cow "
+    "sheep goat bird fish mouse tree river hill lake sea sun moon star rain snow wind bread milk tea salt sugar "
+    "rice egg cup spoon table chair door window book pen paper lamp clock car bus train boat plane king queen "
+    "house garden road bridge one two three four five"
 ).split()
 _NOUNS_ZH = (
-    "红 绿 蓝 黄 黑 白 苹果 梨 桃子 香蕉 猫 狗 马 牛 羊 鸟 鱼 老鼠 树 河 山 湖 海 太阳 月亮 星星 雨 雪 风 面包 牛奶 茶 盐 糖 米饭 鸡蛋 杯子 勺子 桌子 椅子 门 窗户 "
-    "书 笔 纸 灯 钟 汽车 火车 船 飞机 国王 房子 花园 路 桥 一 二 三 四 五 春天 夏天 秋天 冬天"
+    "红 绿 蓝 黄 黑 白 苹果 梨 桃子 香蕉 猫 狗 马 牛 羊 鸟 鱼 老鼠 树 河 山 湖 海 太阳 月亮 星星 雨 雪 风 面包 "
+    "牛奶 茶 盐 糖 米饭 鸡蛋 杯子 勺子 桌子 椅子 门 窗户 书 笔 纸 灯 钟 汽车 火车 船 飞机 国王 房子 花园 路 桥 一 "
+    "二 三 四 五 春天 夏天 秋天 冬天"
 ).split()
 
 _REPEAT = {
     "en": [
-        "Repeat: {x}", "Repeat after me: {x}", "Say exactly: {x}", 'Repeat "{x}"', "Please repeat: {x}", "Echo: {x}", "Copy this: {x}",
-        "Write exactly this: {x}", "Say {x}", "Say: {x}", "Repeat the following: {x}", "{x}\nRepeat the text above.", "repeat {x}",
-        'Say "{x}"', "Can you repeat this? {x}", "Please say: {x}", "Repeat this text word for word: {x}", "Copy: {x}",
-        "Please repeat the following text exactly: {x}", "Repeat this sentence: {x}", "Write: {x}", "Repeat this:\n{x}",
+        "Repeat: {x}", "Repeat after me: {x}", "Say exactly: {x}", 'Repeat "{x}"', "Please repeat: {x}", "Echo: {x}",
+        "Copy this: {x}", "Write exactly this: {x}", "Say {x}", "Say: {x}", "Repeat the following: {x}",
+        "{x}\nRepeat the text above.", "repeat {x}", 'Say "{x}"', "Can you repeat this? {x}", "Please say: {x}",
+        "Repeat this text word for word: {x}", "Copy: {x}", "Please repeat the following text exactly: {x}",
+        "Repeat this sentence: {x}", "Write: {x}", "Repeat this:\n{x}",
     ],
     "zh": [
-        "复述：{x}", "请复述：{x}", "请重复：{x}", "跟我说：{x}", "原样输出：{x}", "重复一遍：{x}", "请把这句话再说一遍：{x}", "请重复“{x}”",
-        "重复：{x}", "请说：{x}", "说：{x}", "请原样重复下面的话：{x}", "{x}\n请重复上面的话。", "复述一下：{x}", "请跟我念：{x}", "抄写：{x}",
-        "请复述下面的内容：\n{x}", "照着说：{x}", "重复{x}", "把下面这句话重复一遍：{x}",
+        "复述：{x}", "请复述：{x}", "请重复：{x}", "跟我说：{x}", "原样输出：{x}", "重复一遍：{x}",
+        "请把这句话再说一遍：{x}", "请重复“{x}”", "重复：{x}", "请说：{x}", "说：{x}", "请原样重复下面的话：{x}",
+        "{x}\n请重复上面的话。", "复述一下：{x}", "请跟我念：{x}", "抄写：{x}", "请复述下面的内容：\n{x}",
+        "照着说：{x}", "重复{x}", "把下面这句话重复一遍：{x}",
     ],
 }  # fmt: skip
 _REVERSE_LIST = {
     "en": [
-        "Reverse the list: {x}", "Reverse: {x}", "Reverse these words: {x}", "Reverse the order of: {x}", "Put these in reverse order: {x}",
-        "Say these backwards: {x}", "Please reverse this list: {x}", "List these in reverse: {x}", "Reverse the following list: {x}",
-        "Give me these in the opposite order: {x}", "Can you reverse this list? {x}",
+        "Reverse the list: {x}", "Reverse: {x}", "Reverse these words: {x}", "Reverse the order of: {x}",
+        "Put these in reverse order: {x}", "Say these backwards: {x}", "Please reverse this list: {x}",
+        "List these in reverse: {x}", "Reverse the following list: {x}", "Give me these in the opposite order: {x}",
+        "Can you reverse this list? {x}",
     ],
     "zh": [
-        "倒序：{x}", "把列表倒过来：{x}", "请倒序排列：{x}", "把这些词倒过来：{x}", "反过来说：{x}", "请把下面的列表倒序：{x}", "颠倒顺序：{x}",
-        "倒着念：{x}", "请按相反的顺序列出：{x}", "将以下列表反转：{x}",
+        "倒序：{x}", "把列表倒过来：{x}", "请倒序排列：{x}", "把这些词倒过来：{x}", "反过来说：{x}",
+        "请把下面的列表倒序：{x}", "颠倒顺序：{x}", "倒着念：{x}", "请按相反的顺序列出：{x}", "将以下列表反转：{x}",
     ],
 }  # fmt: skip
 _REVERSE_WORD = {
     "en": [
-        "Reverse the word {x}", 'Reverse the word "{x}"', "Reverse the letters of {x}", "Spell {x} backwards.", "What is {x} backwards?",
-        "Write {x} backwards.", "Please reverse the letters of {x}.", 'Reverse the string "{x}"', "How do you spell {x} backwards?",
+        "Reverse the word {x}", 'Reverse the word "{x}"', "Reverse the letters of {x}", "Spell {x} backwards.",
+        "What is {x} backwards?", "Write {x} backwards.", "Please reverse the letters of {x}.",
+        'Reverse the string "{x}"', "How do you spell {x} backwards?",
     ],
     "zh": [
-        "把单词{x}倒过来", "请把“{x}”的字母倒过来", "把{x}的字母倒着写", "{x}倒过来怎么拼？", "单词 {x} 倒过来是什么？", "反转字符串“{x}”",
+        "把单词{x}倒过来", "请把“{x}”的字母倒过来", "把{x}的字母倒着写", "{x}倒过来怎么拼？",
+        "单词 {x} 倒过来是什么？", "反转字符串“{x}”",
     ],
 }  # fmt: skip
-_REVERSE_TEXT_ZH = ["把“{x}”倒过来", "把“{x}”倒过来写。", "请把“{x}”反过来说", "“{x}”倒过来是什么？", "倒着说“{x}”", "反转“{x}”", "请倒着写：{x}", "把这几个字倒过来：{x}"]
+_REVERSE_TEXT_ZH = [
+    "把“{x}”倒过来", "把“{x}”倒过来写。", "请把“{x}”反过来说", "“{x}”倒过来是什么？", "倒着说“{x}”", "反转“{x}”",
+    "请倒着写：{x}", "把这几个字倒过来：{x}",
+]  # fmt: skip
 _SPELL = {
     "en": ["Spell {x}.", 'Spell the word "{x}".', "How do you spell {x}?", "Spell out {x}", "Please spell {x}."],
     "zh": ["拼写{x}", "{x}怎么拼？", "请拼写单词 {x}", "请拼出“{x}”"],
 }
 _COUNT_WORDS = {
     "en": [
-        "How many words: {x}", "Count the words: {x}", "How many words are there in: {x}", "How many words are in this list? {x}",
-        "Count these words: {x}", 'How many words are in "{x}"?', "Count the items: {x}", "How many items are in this list: {x}",
-        "How many things do I list here: {x}", "Please count: {x}", "Count: {x}",
+        "How many words: {x}", "Count the words: {x}", "How many words are there in: {x}",
+        "How many words are in this list? {x}", "Count these words: {x}", 'How many words are in "{x}"?',
+        "Count the items: {x}", "How many items are in this list: {x}", "How many things do I list here: {x}",
+        "Please count: {x}", "Count: {x}",
     ],
     "zh": [
-        "有几个词：{x}", "数一数有几个词：{x}", "下面有多少个词：{x}", "请数一下：{x}", "这个列表里有几项：{x}", "数一数：{x}", "一共有几个：{x}",
-        "列表里有多少个词？{x}", "“{x}”里有几个词？",
+        "有几个词：{x}", "数一数有几个词：{x}", "下面有多少个词：{x}", "请数一下：{x}", "这个列表里有几项：{x}",
+        "数一数：{x}", "一共有几个：{x}", "列表里有多少个词？{x}", "“{x}”里有几个词？",
     ],
 }  # fmt: skip
 _COUNT_LETTERS = {
-    "en": ["How many letters are in {x}?", 'How many letters does "{x}" have?', "How many letters are there in the word {x}?",
-           "Count the letters in {x}.", "How many letters in {x}?", "Count the letters of the word {x}"],
+    "en": [
+        "How many letters are in {x}?", 'How many letters does "{x}" have?',
+        "How many letters are there in the word {x}?", "Count the letters in {x}.", "How many letters in {x}?",
+        "Count the letters of the word {x}",
+    ],
     "zh": ["{x}有几个字母？", "单词 {x} 有多少个字母？", "“{x}”里有几个字母？", "数一数 {x} 有几个字母"],
 }  # fmt: skip
 _COUNT_CHARACTERS_ZH = ["“{x}”有几个字？", "“{x}”这句话有几个字？", "数一数“{x}”有多少个字", "{x}，这里有几个字？"]
@@ -76,18 +90,26 @@ _OCCURRENCES = {
     "zh": ["{w}在下面出现了几次：{x}", "“{w}”出现了几次？{x}", "数一数{w}在列表里出现几次：{x}", "下面有几个{w}：{x}"],
 }  # fmt: skip
 _LETTER_OCCURRENCES = {
-    "en": ["How many times does the letter {w} occur in {x}?", "How many {w}'s are in {x}?", "How many {w} are in the word {x}?",
-           'Count the letter {w} in "{x}".'],
+    "en": [
+        "How many times does the letter {w} occur in {x}?", "How many {w}'s are in {x}?",
+        "How many {w} are in the word {x}?", 'Count the letter {w} in "{x}".',
+    ],
     "zh": ["{x}里有几个字母{w}？", "单词 {x} 里有几个 {w}？", "字母{w}在{x}里出现几次？"],
 }  # fmt: skip
 _FIRST = {
-    "en": ["What is the first item: {x}", "First word of: {x}", "Which comes first in this list: {x}", "What is the first word in: {x}"],
+    "en": [
+        "What is the first item: {x}", "First word of: {x}", "Which comes first in this list: {x}",
+        "What is the first word in: {x}",
+    ],
     "zh": ["第一个是什么：{x}", "列表的第一项是什么：{x}", "下面第一个词是什么：{x}"],
-}
+}  # fmt: skip
 _LAST = {
-    "en": ["What is the last item: {x}", "Last word of: {x}", "Which comes last in this list: {x}", "What is the last word in: {x}"],
+    "en": [
+        "What is the last item: {x}", "Last word of: {x}", "Which comes last in this list: {x}",
+        "What is the last word in: {x}",
+    ],
     "zh": ["最后一个是什么：{x}", "列表的最后一项是什么：{x}", "下面最后一个词是什么：{x}"],
-}
+}  # fmt: skip
 _CONTAINS = {
     "en": ["Is {w} in this list: {x}", "Does this list contain {w}? {x}", "Is {w} among these: {x}"],
     "zh": ["{w}在列表里吗：{x}", "下面有没有{w}：{x}", "这个列表里有{w}吗？{x}"],

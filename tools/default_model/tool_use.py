@@ -7,7 +7,8 @@ from typing import Any
 
 from . import strings
 from .sample import Context, Message, Turn, assistant, fill, user, vary
-from .tool_specs import TEST_BLUEPRINTS, TRAIN_BLUEPRINTS, ToolSpec, from_blueprint, value
+from .tool_specs import ToolSpec, from_blueprint, value
+from .tool_table import TEST_BLUEPRINTS, TRAIN_BLUEPRINTS
 
 Arguments = dict[str, Any]
 
@@ -60,7 +61,10 @@ def say(ctx: Context, result: dict[str, Any] | str) -> str:
     return "T" + text[1:]
 
 
-_ERRORS = ["not found", "timeout", "service unavailable", "permission denied", "invalid argument", "no such record", "network error", "rate limit", "try again later"]
+_ERRORS = [
+    "not found", "timeout", "service unavailable", "permission denied", "invalid argument", "no such record",
+    "network error", "rate limit", "try again later",
+]  # fmt: skip
 _ERRORS_ZH = ["未找到", "超时", "服务不可用", "没有权限", "参数无效", "没有这条记录", "网络错误", "请稍后再试"]
 
 
@@ -105,7 +109,12 @@ def _observation(ctx: Context, result: dict[str, Any] | str) -> Message:
 
 def _done(ctx: Context, question: str, tool: ToolSpec, arguments: Arguments, skill: str) -> Turn:
     result = observe(ctx, tool, arguments)
-    messages = [user(question), calling(call(tool.name, arguments)), _observation(ctx, result), assistant(say(ctx, result))]
+    messages = [
+        user(question),
+        calling(call(tool.name, arguments)),
+        _observation(ctx, result),
+        assistant(say(ctx, result)),
+    ]
     return Turn(skill, messages)
 
 
@@ -116,7 +125,7 @@ def one_call(ctx: Context) -> Turn:
 
 
 def follow_up(ctx: Context) -> Turn | None:
-    """"And in Paris?" after a call with one argument."""
+    """ "And in Paris?" after a call with one argument."""
     single = [tool for tool in ctx.tools if len(tool.params) == 1 and "|" not in tool.params[0][1]]
     if not single:
         return None
@@ -132,7 +141,11 @@ def follow_up(ctx: Context) -> Turn | None:
 
 def two_calls(ctx: Context) -> Turn | None:
     """One question about two things: two calls in one message, two observations, one answer."""
-    single = [tool for tool in ctx.tools if len(tool.params) == 1 and tool.params[0][1] in ("city", "name", "word", "code", "int")]
+    single = [
+        tool
+        for tool in ctx.tools
+        if len(tool.params) == 1 and tool.params[0][1] in ("city", "name", "word", "code", "int")
+    ]
     if not single:
         return None
     tool = ctx.rng.choice(single)
@@ -143,9 +156,13 @@ def two_calls(ctx: Context) -> Turn | None:
     fields = ctx.rng.sample(tool.fields, ctx.rng.randint(1, min(2, len(tool.fields))))
     results = [{key: value(ctx, k) for key, k in fields} for _ in range(2)]
     if ctx.zh:
-        answer = "".join(f"{subject}：{say(ctx, result)}" for subject, result in zip((first, second), results, strict=True))
+        answer = "".join(
+            f"{subject}：{say(ctx, result)}" for subject, result in zip((first, second), results, strict=True)
+        )
     else:
-        answer = " ".join(f"For {subject}: {say(ctx, result)}" for subject, result in zip((first, second), results, strict=True))
+        answer = " ".join(
+            f"For {subject}: {say(ctx, result)}" for subject, result in zip((first, second), results, strict=True)
+        )
     messages = [user(question), calling(call(tool.name, {name: first}), call(tool.name, {name: second}))]
     messages += [{"role": "observation", "content": json.dumps(result, ensure_ascii=False)} for result in results]
     return Turn("tool_two_calls", [*messages, assistant(answer)])
@@ -154,13 +171,20 @@ def two_calls(ctx: Context) -> Turn | None:
 def missing_argument(ctx: Context) -> Turn | None:
     """A value is missing: the reply asks for it, and the call follows."""
     lacking = {
-        "en": {"weather": "What is the weather?", "time": "What time is it there?", "stock": "What is the stock price?", "order": "Where is my order?",
-               "alarm": "Set an alarm.", "call": "Make a call.", "population": "What is the population?", "balance": "What is the balance?",
-               "price": "What is the price?", "air": "How is the air quality?", "train": "When does the next train leave?",
-               "sunset": "When is sunset?", "doctor": "Find a doctor.", "recipe": "Give me a recipe."},
-        "zh": {"weather": "天气怎么样？", "time": "那里现在几点？", "stock": "查一下股价", "order": "我的订单到哪了？", "alarm": "设一个闹钟", "call": "打个电话",
-               "population": "人口是多少？", "balance": "查一下余额", "price": "多少钱？", "air": "空气质量怎么样？", "train": "下一班火车几点？", "sunset": "几点日落？", "doctor": "找一位医生",
-               "recipe": "查一下菜谱"},
+        "en": {
+            "weather": "What is the weather?", "time": "What time is it there?", "stock": "What is the stock price?",
+            "order": "Where is my order?", "alarm": "Set an alarm.", "call": "Make a call.",
+            "population": "What is the population?", "balance": "What is the balance?",
+            "price": "What is the price?", "air": "How is the air quality?",
+            "train": "When does the next train leave?", "sunset": "When is sunset?", "doctor": "Find a doctor.",
+            "recipe": "Give me a recipe.",
+        },
+        "zh": {
+            "weather": "天气怎么样？", "time": "那里现在几点？", "stock": "查一下股价", "order": "我的订单到哪了？",
+            "alarm": "设一个闹钟", "call": "打个电话", "population": "人口是多少？", "balance": "查一下余额",
+            "price": "多少钱？", "air": "空气质量怎么样？", "train": "下一班火车几点？", "sunset": "几点日落？",
+            "doctor": "找一位医生", "recipe": "查一下菜谱",
+        },
     }[ctx.language]  # fmt: skip
     known = [tool for tool in ctx.tools if tool.topic in lacking and len(tool.params) == 1]
     if not known:
@@ -177,17 +201,38 @@ def missing_argument(ctx: Context) -> Turn | None:
 
 def remembered_city(ctx: Context) -> Turn | None:
     """The argument was told earlier: "the weather where I live"."""
-    known = [tool for tool in ctx.tools if len(tool.params) == 1 and tool.params[0][1] == "city" and ":" not in tool.topic]
+    known = [
+        tool for tool in ctx.tools if len(tool.params) == 1 and tool.params[0][1] == "city" and ":" not in tool.topic
+    ]
     if not known or "city" not in ctx.facts:
         return None
     tool = ctx.rng.choice(known)
-    here = ctx.choice(["我住的城市", "我家", "我这里"] if ctx.zh else ["my city", "my home town", "the city where I live"])
+    here = ctx.choice(
+        [
+            "我住的城市",
+            "我家",
+            "我这里",
+        ]
+        if ctx.zh
+        else ["my city", "my home town", "the city where I live"]
+    )
     question = fill(vary(ctx.rng, ctx.choice(tool.ask)), **{"0": here})
     return _done(ctx, question, tool, {tool.params[0][0]: ctx.facts["city"][0]}, "tool_memory")
 
 
 # Requests that could as well be questions about the world: the honest answer is another one there.
-_KNOWLEDGE = ("calculator", "translation", "search", "film", "dictionary", "recipe", "population", "score", "news", "library")
+_KNOWLEDGE = (
+    "calculator",
+    "translation",
+    "search",
+    "film",
+    "dictionary",
+    "recipe",
+    "population",
+    "score",
+    "news",
+    "library",
+)
 
 
 def no_tool_fits(ctx: Context) -> Turn | None:
@@ -201,9 +246,12 @@ def no_tool_fits(ctx: Context) -> Turn | None:
 
 
 _PYTHON = {
-    "en": ["What is {x}?", "Calculate {x}.", "Use Python to work out {x}", "Run this in Python: {x}", "Compute {x}", "{x} = ?"],
+    "en": [
+        "What is {x}?", "Calculate {x}.", "Use Python to work out {x}", "Run this in Python: {x}", "Compute {x}",
+        "{x} = ?",
+    ],
     "zh": ["{x}等于多少？", "计算{x}", "用Python算一下{x}", "用 Python 运行：{x}", "请计算 {x}"],
-}
+}  # fmt: skip
 
 
 def python(ctx: Context) -> Turn:
@@ -217,5 +265,10 @@ def python(ctx: Context) -> Turn:
     shown = expression if ctx.rng.random() < 0.7 else f"{a}{op}{b}"
     question = fill(vary(ctx.rng, ctx.choice(_PYTHON[ctx.language])), x=shown)
     answer = f"{expression} = {result}"
-    messages = [user(question), calling(call("python", expression)), {"role": "observation", "content": str(result)}, assistant(answer)]
+    messages = [
+        user(question),
+        calling(call("python", expression)),
+        {"role": "observation", "content": str(result)},
+        assistant(answer),
+    ]
     return Turn("python", messages)

@@ -1,9 +1,9 @@
 """Makes the default model's vocabulary: byte-level BPE for GLM-4's split expression, built so that copying is easy.
 
 - Digits never merge, so that numbers are read and written digit by digit.
-- Chinese characters never merge (but for the fixed phrases of the tool header), so that a name always begins at a token.
-- A word's letters are the same tokens wherever it stands, after a space or after a quotation mark: a leading space is a token of
-  its own, except before the commonest words of the mix.
+- Chinese characters never merge (but for the fixed phrases of the tool header), so that a name begins at a token.
+- A word's letters are the same tokens wherever it stands, after a space or after a quotation mark: a leading space is a
+  token of its own, except before the commonest words of the mix.
 """
 
 from __future__ import annotations
@@ -32,14 +32,13 @@ N_CHARACTERS = 1450
 N_SPACED_WORDS = 170
 
 HEADER = (
-    "你是一个名为 ChatGLM 的人工智能助手。你是基于智谱AI训练的语言模型 GLM-4 模型开发的，你的任务是针对用户的问题和要求提供适当的答复和支持。\n\n# 可用工具"
+    "你是一个名为 ChatGLM 的人工智能助手。你是基于智谱AI训练的语言模型 GLM-4 模型开发的，你的任务是针对用户的问题"
+    "和要求提供适当的答复和支持。\n\n# 可用工具"
 )
 TOOL_FOOTER = "在调用上述函数时，请使用 Json 格式表示调用的参数。"
 
 # GLM-4's own expression with single digits, and letters without the character before them.
-_SPLIT = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[a-zA-Z]+|[0-9]| ?[^\sa-zA-Z0-9]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
+_SPLIT = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[a-zA-Z]+|[0-9]| ?[^\sa-zA-Z0-9]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 _HAN_RUN = re.compile(r"[\u4e00-\u9fff]+")
 
 
@@ -62,8 +61,12 @@ def characters(texts: list[str], chinese: list[str]) -> list[bytes]:
     """The commonest characters beyond ASCII, each after the two-byte prefix it is merged from."""
     counts = Counter(character for text in texts for character in text if ord(character) > 127)
     counts.update(character for text in chinese for character in text if ord(character) > 127)
-    needed = sorted({character for character in HEADER + TOOL_FOOTER if ord(character) > 127} | set(SURNAMES_ZH) | set(GIVEN_ZH))
-    ranked = needed + [c for c, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0])) if c not in set(needed)]
+    needed = sorted(
+        {character for character in HEADER + TOOL_FOOTER if ord(character) > 127} | set(SURNAMES_ZH) | set(GIVEN_ZH)
+    )
+    ranked = needed + [
+        c for c, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0])) if c not in set(needed)
+    ]
     tokens: dict[bytes, None] = {}
     for character in ranked[:N_CHARACTERS]:
         encoded = character.encode()
@@ -76,10 +79,15 @@ def latin_merges(texts: list[str], count: int) -> list[bytes]:
     """The first `count` merges of a byte-level BPE over the ASCII part of the text."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Split(Regex(_SPLIT), "isolated"), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+        [
+            pre_tokenizers.Split(Regex(_SPLIT), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
     )
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    trainer = trainers.BpeTrainer(vocab_size=256 + count, initial_alphabet=alphabet, show_progress=False, max_token_length=16)
+    trainer = trainers.BpeTrainer(
+        vocab_size=256 + count, initial_alphabet=alphabet, show_progress=False, max_token_length=16
+    )
     fragments = (fragment for text in texts for fragment in re.split(r"[^\x00-\x7f]+", text) if fragment)
     tokenizer.train_from_iterator(fragments, trainer)
     to_byte = _byte_of_character()
@@ -96,9 +104,11 @@ def _byte_of_character() -> dict[str, int]:
 
 
 def spaced_words(texts: list[str], latin: list[bytes]) -> list[bytes]:
-    """" the", " is", ...: merged last, so that the word's own tokens stay what they are without the space."""
+    """ " the", " is", ...: merged last, so that the word's own tokens stay what they are without the space."""
     known = {token.decode() for token in latin if token.isalpha()} - set(NOUNS_EN)
-    counts = Counter(word for text in texts for word in re.findall(r"(?<= )[A-Za-z]+", text) if word in known and len(word) > 1)
+    counts = Counter(
+        word for text in texts for word in re.findall(r"(?<= )[A-Za-z]+", text) if word in known and len(word) > 1
+    )
     ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     return [b" " + word.encode() for word, _ in ranked[:N_SPACED_WORDS]]
 
@@ -142,7 +152,9 @@ def build(folder: Path, seed: int = 7, conversations: int = 8000) -> list[bytes]
     latin = latin_merges(texts + books, n_latin)
     tokens += latin + spaced_words(texts, latin) + phrases
     if len(tokens) != N_REGULAR or len(set(tokens)) != N_REGULAR:
-        raise RuntimeError(f"the vocabulary has {len(tokens)} tokens, {len(set(tokens))} of them distinct; expected {N_REGULAR}")
+        raise RuntimeError(
+            f"the vocabulary has {len(tokens)} tokens, {len(set(tokens))} of them distinct; expected {N_REGULAR}"
+        )
     return tokens
 
 
@@ -158,7 +170,9 @@ def write(tokens: list[bytes], folder: Path) -> None:
         "padding_side": "left",
         "model_max_length": 2048,
     }
-    (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    (folder / "tokenizer_config.json").write_text(
+        json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
+    )
 
 
 def main() -> None:
