@@ -10,9 +10,11 @@ The two layouts of the same weights:
 
 from __future__ import annotations
 
+import math
+import sys
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -59,16 +61,22 @@ def read_architecture(folder: Path) -> Architecture:
     unknown = sorted(set(raw) - known - HARMLESS)
     if unknown:
         warnings.warn(f"{path}: ignored keys this library does not know: {', '.join(unknown)}", stacklevel=2)
-    for field in fields(config):
-        value = getattr(config, field.name)
-        if not isinstance(value, bool) and value <= 0:
-            raise ConfigError(f"{path}: {field.name} is {value}, it must be positive")
+    if config.n_layers > MOST_LAYERS:
+        keys = " and ".join(key for key in ("num_layers", "num_hidden_layers") if key in raw)
+        raise ConfigError(f"{path}: {keys} is {config.n_layers}, more than the {MOST_LAYERS} this library builds")
+    if not 0 < config.rope_theta < math.inf:
+        raise ConfigError(f"{path}: rope_theta is {config.rope_theta}, it must be a finite number above 0")
     if config.n_heads % config.n_kv_heads:
-        raise ConfigError(f"{path}: {config.n_heads} heads cannot share {config.n_kv_heads} key/value heads evenly")
-    if config.rotary_dim % 2 or config.rotary_dim > config.head_dim:
+        key = "multi_query_group_num" if layout == "thudm" else "num_key_value_heads"
+        raise ConfigError(f"{path}: {key} is {config.n_kv_heads}, which {config.n_heads} heads cannot share evenly")
+    if config.rotary_dim % 2 or not 0 < config.rotary_dim <= config.head_dim:
         raise ConfigError(f"{path}: {config.rotary_dim} rotating dimensions do not fit heads of {config.head_dim}")
     dtype = raw.get("torch_dtype", raw.get("dtype"))
     return Architecture(layout, config, dtype if isinstance(dtype, str) else None, raw)
+
+
+LARGEST: dict[type, float] = {int: 2**31 - 1, float: sys.float_info.max}
+MOST_LAYERS = 1000  # the family has 40; building a model of a billion would take for ever before any check could fail
 
 
 class _Facts:
@@ -79,7 +87,7 @@ class _Facts:
         self.asked: set[str] = set()
 
     def get(self, key: str, kind: type, default: Any = None) -> Any:
-        """The value of `key`, which must be of `kind`; raises if absent and no default is given."""
+        """The value of `key`, which must be of `kind`, and positive; raises if absent and no default is given."""
         self.asked.add(key)
         if key not in self.raw or (self.raw[key] is None and default is not None):
             if default is None:
@@ -92,6 +100,9 @@ class _Facts:
         accepted = (int, float) if kind is float else (kind,)
         if not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool):
             raise ConfigError(f"{self.path}: {key} is {value!r}, expected {kind.__name__}")
+        most = LARGEST.get(kind)
+        if most is not None and not 0 < self.raw[key] <= most:  # refuses NaN too
+            raise ConfigError(f"{self.path}: {key} is {value!r}, expected {kind.__name__} above 0, at most {most:g}")
         return kind(value)
 
     def require(self, key: str, expected: Any, default: Any = None) -> None:
@@ -178,8 +189,8 @@ HARMLESS = frozenset(
     _attn_implementation _name_or_path architectures attention_dropout attention_softmax_in_fp32 attn_implementation
     auto_map bias_dropout_fusion bos_token_id chunk_size_feed_forward classifier_dropout dtype eos_token_id
     apply_query_key_layer_scaling hidden_dropout id2label initializer_range is_decoder is_encoder_decoder
-    kv_cache_quantization label2id max_length model_type num_hidden_layers num_layers output_attentions
-    output_hidden_states pad_token_id padded_vocab_size pre_seq_len prefix_projection problem_type pruned_heads
+    kv_cache_quantization label2id max_length model_type multi_query_group_num num_hidden_layers num_layers
+    output_attentions output_hidden_states pad_token_id padded_vocab_size pre_seq_len prefix_projection problem_type pruned_heads
     quantization_bit return_dict rope_ratio seq_length tf_legacy_loss torch_dtype torchscript transformers_version
     use_bfloat16 use_cache vocab_size
     """.split()

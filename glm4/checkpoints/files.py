@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ..errors import CheckpointError, ConfigError
 
+
 def read_json(path: Path) -> dict[str, Any]:
     """The JSON object in a file.
 
@@ -29,7 +30,7 @@ def read_json(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path} is missing; is {path.parent} the checkpoint's own folder?") from error
     except OSError as error:
         raise CheckpointError(f"cannot read {path}: {error.strerror}") from error
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, a number of thousands of digits
         raise ConfigError(f"{path} is not valid JSON ({error}); download it again") from error
     if not isinstance(value, dict):
         raise ConfigError(f"{path} holds a JSON {type(value).__name__}, an object is expected; download it again")
@@ -114,9 +115,7 @@ def _safetensors(file: Path) -> Iterator[Any]:
             yield opened
     except (SafetensorError, OSError) as error:
         size = file.stat().st_size if file.exists() else 0
-        raise CheckpointError(
-            f"{file} ({size:,} bytes) is truncated or damaged: {error}. Download it again"
-        ) from error
+        raise CheckpointError(f"{file} ({size:,} bytes) is truncated or damaged: {error}. Download it again") from error
     except KeyError as error:
         raise CheckpointError(f"{file} holds a tensor of the type {error}, which is not supported") from error
 

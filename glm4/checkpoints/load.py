@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from ..errors import CheckpointError
+from ..errors import CheckpointError, ConfigError
 from ..models.glm import GLM
 from .architecture import Architecture
 from .files import StoredTensor, read_tensors, stored_tensors
@@ -34,8 +34,11 @@ def load_model_weights(folder: Path, architecture: Architecture, *, dtype: torch
     Warns:
         UserWarning: tensors that the model has no use for, by name.
     """
-    with torch.device("meta"):
-        model = GLM(architecture.config)
+    try:
+        with torch.device("meta"):
+            model = GLM(architecture.config)
+    except (RuntimeError, TypeError) as error:  # the products of its sizes overflow
+        raise ConfigError(f"{folder / 'config.json'} asks for tensors too large to exist: {error}") from error
     targets = model.state_dict()
     wanted = {place.theirs: place for place in places(architecture.layout, architecture.config)}
     stored = stored_tensors(folder)
@@ -44,7 +47,9 @@ def load_model_weights(folder: Path, architecture: Architecture, *, dtype: torch
     filled: dict[str, Tensor] = {}
     work = [tensor for name, tensor in stored.items() if name in wanted]
     total = sum(_size(tensor) for tensor in work)
-    with tqdm(total=total, unit="B", unit_scale=True, desc="Loading", delay=BAR_AFTER_S, disable=None, leave=False) as bar:
+    with tqdm(
+        total=total, unit="B", unit_scale=True, desc="Loading", delay=BAR_AFTER_S, disable=None, leave=False
+    ) as bar:
         for source, tensor in read_tensors(work):
             place = wanted[source.name]
             if place.ours not in filled:
@@ -63,9 +68,7 @@ def _size(tensor: StoredTensor) -> int:
     return int(torch.Size(tensor.shape).numel()) * tensor.dtype.itemsize
 
 
-def _check(
-    folder: Path, stored: dict[str, StoredTensor], wanted: dict[str, Place], targets: dict[str, Tensor]
-) -> None:
+def _check(folder: Path, stored: dict[str, StoredTensor], wanted: dict[str, Place], targets: dict[str, Tensor]) -> None:
     missing = [name for name in wanted if name not in stored]
     if missing:
         raise CheckpointError(
