@@ -94,7 +94,8 @@ class ReplyParser:
         self._headers = {tool.name + "\n": tool.name for tool in declared if tool.function is None}
 
         self._state: Literal["start", "text", "json", "free"] = "start"
-        self._buffer = ""  # received, not yet decided
+        self._buffer = ""  # received
+        self._at = 0  # how much of it is decided
         self._before = ""  # the last character handed out in this segment, for the word boundary in front of a name
         self._n_calls = 0
         self._any_text = False
@@ -105,23 +106,24 @@ class ReplyParser:
         """Take more of the reply; return what is decided now."""
         self._buffer += text
         events: list[ReplyEvent] = []
-        while self._buffer and self._step(events):
+        while self._at < len(self._buffer) and self._step(events):
             pass
+        # Cut once per push, not once per call found: the text may hold a hundred thousand of them.
+        self._buffer, self._at = self._buffer[self._at :], 0
         return events
 
     def new_segment(self) -> list[ReplyEvent]:
         """The model emitted the control token `<|assistant|>`: what it was in the middle of is over."""
         events: list[ReplyEvent] = []
-        rest, self._buffer = self._buffer, ""
         if self._state in ("start", "text"):
-            self._emit_text(rest, events)
+            self._emit_text(self._buffer, events)
         elif self._state == "json":
             self._end_call(events, complete=False)
         else:
             self._end_call(events, complete=True)
         if self._gap is not None:
             self._gap = []
-        self._state, self._before = "start", ""
+        self._buffer, self._state, self._before = "", "start", ""
         return events
 
     def finish(self) -> list[ReplyEvent]:
@@ -136,32 +138,32 @@ class ReplyParser:
             return self._step_text(events)
         if self._state == "json":
             return self._step_json(events)
-        rest, self._buffer = self._buffer, ""
-        events.append(CallArguments(self._n_calls - 1, rest))
+        events.append(CallArguments(self._n_calls - 1, self._buffer[self._at :]))
+        self._at = len(self._buffer)
         return False
 
     def _step_start(self, events: list[ReplyEvent]) -> bool:
         for header, name in self._headers.items():
-            if self._buffer.startswith(header):
-                self._start_call(name, len(header), "free", events)
+            if self._buffer.startswith(header, self._at):
+                self._start_call(name, self._at + len(header), "free", events)
                 return True
-            if header.startswith(self._buffer):
+            if header.startswith(self._buffer[self._at : self._at + len(header)]):
                 return False
         # An answer's header is an empty line. Between two answers in one reply its newline keeps them apart.
-        if self._buffer[0] == "\n" and not self._any_text:
-            self._buffer = self._buffer[1:]
+        if self._buffer[self._at] == "\n" and not self._any_text:
+            self._at += 1
         self._state = "text"
         return True
 
     def _step_text(self, events: list[ReplyEvent]) -> bool:
-        newline = self._buffer.find("\n") if self._functions else -1
+        newline = self._buffer.find("\n", self._at) if self._functions else -1
         while newline >= 0:
             name = self._name_before(newline)
             if name:
                 start = newline - len(name)
                 opens = _CALL_OPENS.match(self._buffer, newline)
                 if opens:
-                    self._emit_text(self._buffer[:start], events)
+                    self._release(start, events)
                     self._start_call(name, opens.end(), "json", events)
                     return True
                 if _CALL_MAY_OPEN.match(self._buffer, newline):
@@ -172,9 +174,9 @@ class ReplyParser:
         return False
 
     def _step_json(self, events: list[ReplyEvent]) -> bool:
-        end = self._json.scan(self._buffer)
-        events.append(CallArguments(self._n_calls - 1, self._buffer[:end]))
-        self._buffer = self._buffer[end:]
+        end = self._json.scan(self._buffer, self._at)
+        events.append(CallArguments(self._n_calls - 1, self._buffer[self._at : end]))
+        self._at = end
         if self._json.depth == 0:
             self._end_call(events, complete=True)
             self._state, self._before = "text", ""
@@ -183,14 +185,14 @@ class ReplyParser:
     def _name_before(self, end: int) -> str | None:
         """The longest declared name that the buffer has right before `end`, standing free."""
         for name in self._functions:
-            if self._buffer.endswith(name, 0, end) and self._is_free(end - len(name)):
+            if self._buffer.endswith(name, self._at, end) and self._is_free(end - len(name)):
                 return name
         return None
 
     def _undecided_from(self) -> int:
         """Where the longest end of the buffer starts that may be the beginning of a name."""
         length = len(self._buffer)
-        for start in range(max(0, length - self._longest), length):
+        for start in range(max(self._at, length - self._longest), length):
             if (
                 self._buffer[start] in self._initials
                 and self._buffer[start:] in self._beginnings
@@ -204,12 +206,12 @@ class ReplyParser:
 
         Only ASCII counts: Chinese runs words together, and the model writes calls right behind it.
         """
-        before = self._buffer[start - 1] if start else self._before
+        before = self._buffer[start - 1] if start > self._at else self._before
         return before not in _IDENTIFIER or self._buffer[start] not in _IDENTIFIER
 
     def _release(self, end: int, events: list[ReplyEvent]) -> None:
-        text, self._buffer = self._buffer[:end], self._buffer[end:]
-        self._emit_text(text, events)
+        self._emit_text(self._buffer[self._at : end], events)
+        self._at = end
 
     def _emit_text(self, text: str, events: list[ReplyEvent]) -> None:
         if not text:
@@ -224,7 +226,7 @@ class ReplyParser:
         events.append(TextDelta(text))
 
     def _start_call(self, name: str, header_end: int, state: Literal["json", "free"], events: list[ReplyEvent]) -> None:
-        self._buffer = self._buffer[header_end:]
+        self._at = header_end
         self._state = state
         self._json = _JsonObject()
         events.append(CallStart(self._n_calls, name))
@@ -243,11 +245,10 @@ class _JsonObject:
         self._in_string = False
         self._escaped = False
 
-    def scan(self, text: str) -> int:
-        """How much of `text` belongs to the object; `depth` is 0 afterwards if it ended."""
-        position = 0
-        if self._escaped and text:
-            position, self._escaped = 1, False
+    def scan(self, text: str, position: int) -> int:
+        """Where in `text`, from `position` on, the object ends or the text does; `depth` is 0 if the object did."""
+        if self._escaped:
+            position, self._escaped = position + 1, False
         while True:
             mark = (_QUOTE_OR_ESCAPE if self._in_string else _BRACE_OR_QUOTE).search(text, position)
             if mark is None:
