@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,9 @@ def save_checkpoint(
     _write_json(folder / "config.json", config)
     if generation_config is not None:
         _write_json(folder / "generation_config.json", dict(generation_config))
-    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    weights = folder / "model.safetensors"
+    save_file(tensors, weights, metadata={"format": "pt"})
+    shutil.copymode(folder / "config.json", weights)  # safetensors makes it unreadable to anyone else
 
 
 def _write_json(path: Path, value: dict[str, Any]) -> None:
