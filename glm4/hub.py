@@ -9,7 +9,11 @@ from .errors import CheckpointError, InputError
 
 DEFAULT_MODEL = Path(__file__).parent / "assets" / "default"
 HUB_FILES = [  # never *.py: this library runs nothing that comes with a checkpoint
-    "*.json", "*.safetensors", "*.model", "*.jinja", "*.txt",
+    "*.json",
+    "*.safetensors",
+    "*.model",
+    "*.jinja",
+    "*.txt",
 ]
 
 

@@ -93,7 +93,7 @@ def _dtype(dtype: str | torch.dtype, stored: str | None) -> torch.dtype:
 
 
 def _tokenizer(folder: Path) -> ChatTokenizer | CheckpointError:
-    """The folder's tokenizer; the error that says which file is missing if it has none, to raise where text is asked."""
+    """The folder's tokenizer; if it has none, the error that says so, to raise where text is asked for."""
     try:
         return ChatTokenizer.load(folder)
     except CheckpointError as error:
@@ -188,8 +188,8 @@ class LLM:
         for one in _single(params):
             deltas = list(self._chat_deltas(prompt, known_tools, one))
             last = deltas[-1]
-            assert last.finish_reason is not None  # noqa: S101 (narrows the type)
-            assert last.usage is not None  # noqa: S101
+            assert last.finish_reason is not None
+            assert last.usage is not None
             logprobs = tuple(entry for delta in deltas for entry in delta.logprobs)
             replies.append(
                 Reply(
@@ -366,9 +366,7 @@ class LLM:
         text = Detokenizer(self.tokenizer.tokenizer, stop=params.stop)
         turn_id = self.tokenizer.special_tokens["<|assistant|>"]
         reply = _Reply(self.tokenizer.format.reply_parser(tools))
-        count = 0
-        for step in self._steps(prompt, params):
-            count += 1
+        for count, step in enumerate(self._steps(prompt, params), start=1):
             if step.token_id == turn_id:  # it begins another turn of its own: what is withheld belongs to this one
                 events = reply.parser.push(text.finish()) + reply.parser.new_segment()
                 text = Detokenizer(self.tokenizer.tokenizer, stop=params.stop)

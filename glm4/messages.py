@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias, cast
 
-from glm4.errors import InputError, ToolCallError
+from .errors import InputError, ToolCallError
 
 Role: TypeAlias = Literal["system", "user", "assistant", "observation"]
 ToolType: TypeAlias = Literal["function", "python", "simple_browser", "cogview"]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from glm4.chat.chat_tokenizer import ChatTokenizer
-from glm4.chat.detect import load_chat_format
-from glm4.chat.format import ChatFormat, Rendered
-from glm4.chat.reply import (
+from .chat_tokenizer import ChatTokenizer
+from .detect import load_chat_format
+from .format import ChatFormat, Rendered
+from .reply import (
     CallArguments,
     CallEnd,
     CallStart,

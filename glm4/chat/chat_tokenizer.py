@@ -6,12 +6,12 @@ import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from glm4.chat.detect import load_chat_format, read_json
-from glm4.chat.format import ChatFormat, Rendered
-from glm4.chat.reply import ParsedReply, ReplyParser
-from glm4.errors import CheckpointError, InputError
-from glm4.messages import MessageLike, ToolLike
-from glm4.tokenizers import Tokenizer, load_tokenizer
+from ..errors import CheckpointError, InputError
+from ..messages import MessageLike, ToolLike
+from ..tokenizers import Tokenizer, load_tokenizer
+from .detect import load_chat_format, read_json
+from .format import ChatFormat, Rendered
+from .reply import ParsedReply, ReplyParser
 
 
 class ChatTokenizer:

@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from glm4.chat.format import ChatFormat
-from glm4.chat.glm4 import Glm4Format
-from glm4.errors import CheckpointError, ConfigError
-from glm4.tokenizers import Tokenizer
+from ..errors import CheckpointError, ConfigError
+from ..tokenizers import Tokenizer
+from .format import ChatFormat
+from .glm4 import Glm4Format
 
 # sha256 of the originals' chat_template, line ends normalised and stripped. They are not shipped: Glm4Format renders
 # the same, and keeps a user's text plain.
@@ -45,7 +45,7 @@ def load_chat_format(
         if digest in KNOWN_TEMPLATES:
             return Glm4Format(tokenizer, KNOWN_TEMPLATES[digest])
     if templates:
-        from glm4.chat.template import TemplateFormat  # only here: most checkpoints never need Jinja
+        from .template import TemplateFormat  # only here: most checkpoints never need Jinja
 
         return TemplateFormat(tokenizer, templates, special_token_names(config))
     if "vision_config" in model_config:

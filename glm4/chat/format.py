@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from glm4.chat.reply import ParsedReply, ReplyParser
-from glm4.messages import MessageLike, ToolLike
+from ..messages import MessageLike, ToolLike
+from .reply import ParsedReply, ReplyParser
 
 
 @dataclass(frozen=True)

@@ -19,12 +19,12 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from glm4.chat.format import Rendered
-from glm4.chat.reply import ParsedReply, ReplyParser, parse_reply
-from glm4.chat.tool_texts import BUILTIN_TEXTS, CALL_AS_JSON, HEADING, PREAMBLE
-from glm4.errors import ConfigError, InputError
-from glm4.messages import Message, MessageLike, Role, Tool, ToolLike, as_messages
-from glm4.tokenizers import Tokenizer
+from ..errors import ConfigError, InputError
+from ..messages import Message, MessageLike, Role, Tool, ToolLike, as_messages
+from ..tokenizers import Tokenizer
+from .format import Rendered
+from .reply import ParsedReply, ReplyParser, parse_reply
+from .tool_texts import BUILTIN_TEXTS, CALL_AS_JSON, HEADING, PREAMBLE
 
 
 @dataclass(frozen=True)

@@ -26,8 +26,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from glm4.messages import ToolCall, ToolLike, as_tools
-from glm4.tokenizers import Detokenizer, Tokenizer
+from ..messages import ToolCall, ToolLike, as_tools
+from ..tokenizers import Detokenizer, Tokenizer
 
 
 @dataclass(frozen=True)

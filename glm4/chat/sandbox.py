@@ -24,7 +24,7 @@ from jinja2.runtime import Context, Undefined
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.visitor import NodeTransformer
 
-from glm4.errors import ConfigError, InputError
+from ..errors import ConfigError, InputError
 
 MAX_CHARACTERS = 64 * 1024 * 1024
 TIMEOUT_S = 10.0

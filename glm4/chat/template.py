@@ -13,12 +13,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from typing import Any
 
-from glm4.chat.format import Rendered
-from glm4.chat.reply import ParsedReply, ReplyParser, parse_reply
-from glm4.chat.sandbox import GENERATION_END, GENERATION_START, ChatTemplate
-from glm4.errors import ConfigError, InputError
-from glm4.messages import Message, MessageLike, Tool, ToolCall, ToolLike, as_messages, declared_tools
-from glm4.tokenizers import Tokenizer
+from ..errors import ConfigError, InputError
+from ..messages import Message, MessageLike, Tool, ToolCall, ToolLike, as_messages, declared_tools
+from ..tokenizers import Tokenizer
+from .format import Rendered
+from .reply import ParsedReply, ReplyParser, parse_reply
+from .sandbox import GENERATION_END, GENERATION_START, ChatTemplate
 
 
 class TemplateFormat:

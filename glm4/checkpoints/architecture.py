@@ -190,8 +190,8 @@ HARMLESS = frozenset(
     auto_map bias_dropout_fusion bos_token_id chunk_size_feed_forward classifier_dropout dtype eos_token_id
     apply_query_key_layer_scaling hidden_dropout id2label initializer_range is_decoder is_encoder_decoder
     kv_cache_quantization label2id max_length model_type multi_query_group_num num_hidden_layers num_layers
-    output_attentions output_hidden_states pad_token_id padded_vocab_size pre_seq_len prefix_projection problem_type pruned_heads
-    quantization_bit return_dict rope_ratio seq_length tf_legacy_loss torch_dtype torchscript transformers_version
+    output_attentions output_hidden_states pad_token_id padded_vocab_size pre_seq_len prefix_projection problem_type
+    pruned_heads quantization_bit return_dict rope_ratio seq_length tf_legacy_loss torch_dtype torchscript transformers_version
     use_bfloat16 use_cache vocab_size
     """.split()
 )

@@ -15,19 +15,16 @@ from ..models.glm import GLMConfig
 
 Part = Literal["q", "k", "v"] | None
 
+_BLOCK = "transformer.encoder.layers.{}"
 _THUDM: list[tuple[str, str, Part]] = [
     ("transformer.embedding.word_embeddings.weight", "embed_tokens.weight", None),
-    ("transformer.encoder.layers.{}.input_layernorm.weight", "layers.{}.input_layernorm.weight", None),
-    ("transformer.encoder.layers.{}.self_attention.query_key_value.weight", "layers.{}.self_attn.qkv_proj.weight", None),
-    ("transformer.encoder.layers.{}.self_attention.query_key_value.bias", "layers.{}.self_attn.qkv_proj.bias", None),
-    ("transformer.encoder.layers.{}.self_attention.dense.weight", "layers.{}.self_attn.o_proj.weight", None),
-    (
-        "transformer.encoder.layers.{}.post_attention_layernorm.weight",
-        "layers.{}.post_attention_layernorm.weight",
-        None,
-    ),
-    ("transformer.encoder.layers.{}.mlp.dense_h_to_4h.weight", "layers.{}.mlp.gate_up_proj.weight", None),
-    ("transformer.encoder.layers.{}.mlp.dense_4h_to_h.weight", "layers.{}.mlp.down_proj.weight", None),
+    (_BLOCK + ".input_layernorm.weight", "layers.{}.input_layernorm.weight", None),
+    (_BLOCK + ".self_attention.query_key_value.weight", "layers.{}.self_attn.qkv_proj.weight", None),
+    (_BLOCK + ".self_attention.query_key_value.bias", "layers.{}.self_attn.qkv_proj.bias", None),
+    (_BLOCK + ".self_attention.dense.weight", "layers.{}.self_attn.o_proj.weight", None),
+    (_BLOCK + ".post_attention_layernorm.weight", "layers.{}.post_attention_layernorm.weight", None),
+    (_BLOCK + ".mlp.dense_h_to_4h.weight", "layers.{}.mlp.gate_up_proj.weight", None),
+    (_BLOCK + ".mlp.dense_4h_to_h.weight", "layers.{}.mlp.down_proj.weight", None),
     ("transformer.encoder.final_layernorm.weight", "norm.weight", None),
     ("transformer.output_layer.weight", "lm_head.weight", None),
 ]

@@ -86,7 +86,7 @@ def _banner(llm: LLM, model: str | None) -> str:
     dtype = str(llm.dtype).removeprefix("torch.")
     lines = [f"glm4: {what}, {size} parameters, {dtype} on {llm.device}, context {llm.context:,} tokens."]
     if model is None:
-        lines.append("A toy that proves the pipeline. For the real one: --model THUDM/glm-4-9b-chat, or MODEL_PATH=folder")
+        lines.append("A toy that proves the pipeline. The real one: --model THUDM/glm-4-9b-chat, or MODEL_PATH=folder")
     lines.append("Ctrl-C stops a reply; exit or Ctrl-D leaves.")
     return "\n".join(lines)
 

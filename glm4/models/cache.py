@@ -1,4 +1,4 @@
-"""Keys and values of the tokens seen so far. Storage only: when to allocate, rewind or drop is the engine's business."""
+"""Keys and values of the tokens seen so far. Storage only: when to allocate or rewind is the engine's business."""
 
 from __future__ import annotations
 
