@@ -191,7 +191,7 @@ HARMLESS = frozenset(
     apply_query_key_layer_scaling hidden_dropout id2label initializer_range is_decoder is_encoder_decoder
     kv_cache_quantization label2id max_length model_type multi_query_group_num num_hidden_layers num_layers
     output_attentions output_hidden_states pad_token_id padded_vocab_size pre_seq_len prefix_projection problem_type
-    pruned_heads quantization_bit return_dict rope_ratio seq_length tf_legacy_loss torch_dtype torchscript transformers_version
-    use_bfloat16 use_cache vocab_size
+    pruned_heads quantization_bit return_dict rope_ratio seq_length tf_legacy_loss torch_dtype torchscript
+    transformers_version use_bfloat16 use_cache vocab_size
     """.split()
 )
