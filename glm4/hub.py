@@ -8,6 +8,7 @@ from pathlib import Path
 from .errors import CheckpointError, InputError
 
 DEFAULT_MODEL = Path(__file__).parent / "assets" / "default"
+HUB_TIMEOUT_S = 10.0
 HUB_FILES = [  # never *.py: this library runs nothing that comes with a checkpoint
     "*.json",
     "*.safetensors",
@@ -43,11 +44,12 @@ def resolve_folder(model: str | os.PathLike[str] | None = None, revision: str | 
 
 def _download(repo: str, revision: str | None) -> Path:
     # Imported here: it is slow to import, and a local folder must work where it is broken or offline.
-    from huggingface_hub import list_repo_files, snapshot_download
+    from huggingface_hub import model_info, snapshot_download
     from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
 
     try:
-        names = list_repo_files(repo, revision=revision)
+        # Not list_repo_files, which tries for half a minute before it believes that there is no connection.
+        siblings = model_info(repo, revision=revision, timeout=HUB_TIMEOUT_S).siblings or []
     except HFValidationError as error:
         raise CheckpointError(f"{repo!r} is neither a folder nor a valid hub id: {error}") from error
     except RevisionNotFoundError as error:
@@ -59,7 +61,7 @@ def _download(repo: str, revision: str | None) -> Path:
         ) from error
     except Exception as error:  # whatever the HTTP client of the day raises when it cannot reach the hub
         return _cached(repo, revision, error)
-    has_safetensors = any(name.endswith(".safetensors") for name in names)
+    has_safetensors = any(file.rfilename.endswith(".safetensors") for file in siblings)
     patterns = HUB_FILES if has_safetensors else [*HUB_FILES, "*.bin"]
     try:
         return Path(snapshot_download(repo, revision=revision, allow_patterns=patterns))
@@ -72,7 +74,7 @@ def _cached(repo: str, revision: str | None, cause: Exception) -> Path:
     from huggingface_hub.errors import LocalEntryNotFoundError
 
     try:
-        folder = Path(snapshot_download(repo, revision=revision, local_files_only=True))
+        folder = Path(snapshot_download(repo, revision=revision, allow_patterns=HUB_FILES, local_files_only=True))
         if (folder / "config.json").is_file():
             return folder
     except LocalEntryNotFoundError:
