@@ -29,13 +29,14 @@ def resolve_folder(model: str | os.PathLike[str] | None = None, revision: str | 
         CheckpointError: neither a folder nor an id, or the hub has no such thing or cannot be reached.
         InputError: a revision was given together with a folder.
     """
-    folder = DEFAULT_MODEL if model is None else Path(model).expanduser()
-    if folder.is_dir():
+    # os.path throughout: pathlib raises for names that are too long, or of an unknown user's home.
+    folder = DEFAULT_MODEL if model is None else Path(os.path.expanduser(model))
+    if os.path.isdir(folder):
         if revision is not None:
             raise InputError(f"revision={revision!r} only means something for a hub id, and {folder} is a folder")
         return folder
     name = str(model)
-    if folder.exists():
+    if os.path.exists(folder):
         raise CheckpointError(f"{name} is a file; pass the folder that holds config.json and the weights")
     if os.path.isabs(name) or name.startswith((".", "~")) or name.count("/") != 1:
         raise CheckpointError(f"there is no folder {name}, and it is not a hub id of the form owner/name either")
