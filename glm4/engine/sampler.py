@@ -11,6 +11,8 @@ from torch import Tensor
 from ..errors import GenerationError
 from ..sampling import SamplingParams
 
+GREEDY_BELOW = 1e-5  # as in vLLM: dividing by less overflows float32, and the likeliest token is certain long before
+
 
 @dataclass(frozen=True)
 class TokenLogprob:
@@ -49,22 +51,24 @@ class Sampler:
             logits: float32 [V].
 
         Raises:
-            GenerationError: a logit is not a number.
+            GenerationError: a logit is not a number, or none is finite.
         """
         params = self.params
         adjusted = self._penalised(logits)
-        if params.temperature == 0:
+        if params.temperature < GREEDY_BELOW:
             choice = adjusted.argmax()
         else:
             probabilities = self._truncated(adjusted / params.temperature).softmax(-1)
             # Exponential races: argmax(p / Exp(1)) is a draw from p, without torch.multinomial's host sync.
             noise = torch.empty_like(probabilities).exponential_(generator=self._generator)
             choice = (probabilities / noise).argmax()
-        token, broken = torch.stack((choice, logits.isnan().any().to(choice.dtype))).tolist()
+        # The largest is NaN if any is; and infinite where all are ruled out, or one overflowed.
+        unusable = ~adjusted.max().isfinite()
+        token, broken = torch.stack((choice, unusable.to(choice.dtype))).tolist()
         if broken:
             raise GenerationError(
-                "the model's logits are not numbers (NaN). The weights are damaged, or overflow in float16: "
-                'try dtype="bfloat16" or "float32"'
+                "the model's logits are not numbers (NaN or infinite). "
+                'The weights are damaged, or overflow in float16: try dtype="bfloat16" or "float32"'
             )
         self._counts[token] += 1
         return token, self._logprob(logits, token)
