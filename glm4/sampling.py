@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -70,11 +71,11 @@ class SamplingParams:
         _integer(self, "seed", -(2**63), 2**63 - 1, optional=True)
         if not isinstance(self.ignore_eos, bool):
             raise InputError(f"ignore_eos is {self.ignore_eos!r}, it must be True or False")
-        stop = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
-        if not all(isinstance(s, str) and s for s in stop):
+        stop = (self.stop,) if isinstance(self.stop, str) else _items(self.stop)
+        if stop is None or not all(isinstance(s, str) and s for s in stop):
             raise InputError(f"stop is {self.stop!r}, it must be a string or several, none of them empty")
-        ids = tuple(self.stop_token_ids or ())
-        if not all(isinstance(i, int) and not isinstance(i, bool) and i >= 0 for i in ids):
+        ids = _items(self.stop_token_ids)
+        if ids is None or not all(isinstance(i, int) and not isinstance(i, bool) and i >= 0 for i in ids):
             raise InputError(f"stop_token_ids is {self.stop_token_ids!r}, it must be token ids, 0 or more each")
         object.__setattr__(self, "stop", stop)
         object.__setattr__(self, "stop_token_ids", ids)
@@ -106,9 +107,17 @@ def defaults_from(generation_config: Mapping[str, Any]) -> SamplingParams:
     return SamplingParams(**values)
 
 
+def _items(value: Any) -> tuple[Any, ...] | None:
+    """What a sequence or set holds; nothing for None; None for anything else."""
+    if value is None:
+        return ()
+    several = isinstance(value, (Sequence, Set)) and not isinstance(value, (str, bytes, bytearray))
+    return tuple(value) if several else None
+
+
 def _number(params: SamplingParams, name: str, low: float, high: float, *, open_below: bool = False) -> None:
     value = getattr(params, name)
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
     if not is_number or not low <= value <= high or (open_below and value == low):
         bound = f"above {low:g}" if open_below else f"{low:g} or more"
         bound += "" if high == math.inf else f" and at most {high:g}"
