@@ -13,6 +13,7 @@ from ..sampling import SamplingParams
 from .sampler import Sampler, TokenLogprob
 
 PROMPT_CHUNK = 2048  # tokens of the prompt computed at a time: bounds activations, changes no result
+FIRST_ROOM = 1024  # tokens of the reply to allocate the cache for at first; a context of 128K would take 5 GB at once
 
 
 @dataclass(frozen=True)
@@ -38,10 +39,12 @@ def generate(
     device = model.embed_tokens.weight.device
     limit = min(params.max_tokens or context, context - len(prompt))
     stops = set(params.stop_token_ids) | (set() if params.ignore_eos else set(stop_ids))
-    cache = model.new_cache(batch=1, capacity=len(prompt) + limit)
+    cache = model.new_cache(batch=1, capacity=len(prompt) + min(limit, FIRST_ROOM))
     sampler = Sampler(params, model.config.vocab_size, prompt, device)
     new = torch.tensor([list(prompt)], device=device)  # [1, T]
     for count in range(1, limit + 1):
+        if cache.length == cache.capacity:
+            cache.grow(min(2 * cache.capacity, len(prompt) + limit))
         for chunk in new.split(PROMPT_CHUNK, dim=1):
             positions = torch.arange(cache.length, cache.length + chunk.shape[1], device=device)[None]
             hidden = model(model.embed(chunk), positions, cache)

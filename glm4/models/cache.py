@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 class KVCache:
-    """One buffer [B, G, capacity, D] of keys and one of values a layer, allocated once.
+    """One buffer [B, G, capacity, D] of keys and one of values a layer, allocated at once.
 
     `length` counts the slots filled, the same for every row of the batch. A slot is not a position: padding, images
     and prefixes make the two differ, so positions are always given to the model beside the cache.
@@ -32,8 +32,12 @@ class KVCache:
         shape = (n_layers, batch, n_kv_heads, capacity, head_dim)
         self._keys = torch.empty(shape, dtype=dtype, device=device)
         self._values = torch.empty(shape, dtype=dtype, device=device)
-        self.capacity = capacity
         self.length = 0
+
+    @property
+    def capacity(self) -> int:
+        """Slots there is memory for."""
+        return self._keys.shape[3]
 
     def layer(self, index: int) -> LayerCache:
         """The view that one attention layer reads and writes."""
@@ -42,6 +46,16 @@ class KVCache:
     def advance(self, n: int) -> None:
         """Commit n slots that every layer has written."""
         self.length += n
+
+    def grow(self, capacity: int) -> None:
+        """Move to buffers of a larger capacity. Views made by `layer` before are stale."""
+        self._keys = self._moved(self._keys, capacity)
+        self._values = self._moved(self._values, capacity)
+
+    def _moved(self, old: Tensor, capacity: int) -> Tensor:
+        new = old.new_empty((*old.shape[:3], capacity, old.shape[4]))
+        new[:, :, :, : self.length] = old[:, :, :, : self.length]
+        return new
 
     def rewind(self, n: int) -> None:
         """Forget the last n slots.

@@ -114,6 +114,18 @@ def conversation(rng: random.Random, split: Split = "train", folder: Path = DEFA
     return Sample(kind, ctx.language, messages, schemas)
 
 
+def copying(rng: random.Random, split: Split = "train", folder: Path = DEFAULT_FOLDER) -> Sample:
+    """A short exercise in copying, for the start of the training: a few turns that give back what was just said."""
+    ctx = _context(rng, split, rng.choice(("en", "zh")), folder)
+    exercises = (text_skills.repeat, text_skills.first_or_last, reading.reading, memory.tell)
+    messages: list[Message] = []
+    for _ in range(rng.randint(1, 4)):
+        messages += rng.choices(exercises, (6, 1, 2, 3))[0](ctx).messages
+        if ctx.facts and rng.random() < 0.5:
+            messages += memory.ask(ctx).messages
+    return Sample("copying", ctx.language, messages, None)
+
+
 def _with_tools(ctx: Context, messages: list[Message]) -> list[dict[str, Any]]:
     rng = ctx.rng
     has_python = ctx.has_python = rng.random() < 0.08

@@ -1,7 +1,14 @@
 """Train the default model from scratch. Resumable: run the same command again and it goes on where it stopped.
 
-    python tools/default_model/train.py --steps 5500 --run runs/default_model
-    python tools/default_model/train.py --run runs/default_model --export glm4/assets/default
+    torchrun --nproc-per-node 2 tools/default_model/train.py --out runs/default_model
+    python tools/default_model/train.py --out runs/default_model --export glm4/assets/default
+
+One process a core: each computes its share of every batch. A single process with two threads is slower, and much slower
+when anything else runs beside it.
+
+What the assistant says counts fully in the loss, all other tokens a little: prompts repeat themselves (a tool's name,
+its parameters), and learning to foresee that makes copying appear early. For the same reason the first steps see mostly
+short exercises in copying, and few conversations with tools, which are long and say little.
 
 The learning rate rises, stays, and falls linearly to zero over the last `--decay` share of the steps. A run that must
 end early can therefore be resumed with a smaller `--steps`: it enters its decay at once.
@@ -11,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import os
 import random
 import sys
 import time
@@ -19,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
@@ -28,7 +37,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from glm4.chat import ChatTokenizer
 from glm4.checkpoints import save_checkpoint
 from glm4.models.glm import GLM, GLMConfig
-from tools.default_model.data import conversation
+from tools.default_model.data import conversation, copying
+from tools.default_model.sample import Sample
 
 REPO = Path(__file__).resolve().parents[2]
 CONFIG = GLMConfig(
@@ -45,25 +55,32 @@ CONFIG = GLMConfig(
     qkv_bias=True,
     max_positions=2048,
 )
+PADDING = 0  # the id of byte 0, which no conversation holds
 Batch = tuple[Tensor, Tensor]  # ids [B, T] and loss mask [B, T], padded on the right
 
 
 class Conversations(IterableDataset[Batch]):
     """An endless stream of batches of about `batch_tokens` tokens, conversations of similar length together.
 
-    Batch k depends on the seed and k alone, so that a resumed run sees what an unbroken one would have seen.
+    A step's batch depends on the seed and the step alone, so that a resumed run sees what an unbroken one would have
+    seen. Of several processes each gets its share of it.
     """
 
-    POOL = 16  # batches drawn, sorted by length and cut at a time
+    POOL = 16  # steps whose batches are drawn together, sorted by length and cut
+    COPYING_POOLS, COPYING_SHARE = 60, 0.6  # so many pools at the start hold this share of exercises in copying,
+    PLAIN_POOLS, PLAIN_SHARE = 80, 0.85  # and so many leave out this share of the conversations with tools
 
-    def __init__(self, tokenizer: ChatTokenizer, seed: int, batch_tokens: int, first_batch: int) -> None:
-        self.tokenizer, self.seed, self.batch_tokens, self.first_batch = tokenizer, seed, batch_tokens, first_batch
+    def __init__(
+        self, tokenizer: ChatTokenizer, seed: int, batch_tokens: int, first_step: int, rank: int, world: int
+    ) -> None:
+        self.tokenizer, self.seed, self.batch_tokens, self.first_step = tokenizer, seed, batch_tokens, first_step
+        self.rank, self.world = rank, world
 
     def __iter__(self) -> Iterator[Batch]:
         torch.set_num_threads(1)
-        pool_index, skip = divmod(self.first_batch, self.POOL)
+        pool_index, skip = divmod(self.first_step, self.POOL)
         while True:
-            yield from self._pool(pool_index)[skip:]
+            yield from self._pool(pool_index)[self.rank :: self.world][skip:]
             pool_index, skip = pool_index + 1, 0
 
     def _pool(self, index: int) -> list[Batch]:
@@ -71,24 +88,33 @@ class Conversations(IterableDataset[Batch]):
         rows: list[tuple[list[int], list[int]]] = []
         room = self.POOL * self.batch_tokens
         while room > 0:
-            sample = conversation(rng, "train")
+            sample = self._sample(rng, index)
             rendered = self.tokenizer.render_for_training(sample.messages, tools=sample.tools)
             if len(rendered.ids) <= CONFIG.max_positions:
                 rows.append((list(rendered.ids), [int(x) for x in rendered.loss_mask]))
                 room -= len(rendered.ids)
         rows.sort(key=lambda row: len(row[0]))
-        share = sum(len(row[0]) for row in rows) / self.POOL
+        n_batches = self.POOL * self.world
+        share = sum(len(row[0]) for row in rows) / n_batches
         batches: list[list[tuple[list[int], list[int]]]] = [[]]
         filled = 0.0
         for row in rows:
-            if filled >= share * len(batches) and len(batches) < self.POOL:
+            if filled >= share * len(batches) and len(batches) < n_batches:
                 batches.append([])
             batches[-1].append(row)
             filled += len(row[0])
-        while len(batches) < self.POOL:  # the pool is a fixed number of batches, or resuming could not count them
+        while len(batches) < n_batches:  # the pool is a fixed number of batches, or resuming could not count them
             batches.append(batches[-1])
         rng.shuffle(batches)
         return [_padded(batch) for batch in batches]
+
+    def _sample(self, rng: random.Random, pool_index: int) -> Sample:
+        if pool_index < self.COPYING_POOLS and rng.random() < self.COPYING_SHARE:
+            return copying(rng, "train")
+        while True:
+            sample = conversation(rng, "train")
+            if not sample.tools or pool_index >= self.PLAIN_POOLS or rng.random() >= self.PLAIN_SHARE:
+                return sample
 
 
 def _padded(rows: list[tuple[list[int], list[int]]]) -> Batch:
@@ -113,84 +139,116 @@ def initialise(model: GLM, seed: int) -> None:
         nn.init.normal_(parameter, std=std, generator=generator)
 
 
-def loss_of(model: GLM, batch: Batch) -> Tensor:
-    """Mean cross-entropy over the tokens that the model must emit; only their rows reach the head."""
+def loss_of(model: GLM, batch: Batch, context_weight: float) -> tuple[Tensor, float]:
+    """Weighted mean cross-entropy to minimise, and the plain mean over what the assistant says.
+
+    Args:
+        context_weight: how much a token counts that the assistant does not say, against one that it does.
+    """
     ids, mask = batch
+    said = mask[:, 1:]
+    counted = said | (ids[:, 1:] != PADDING) if context_weight else said
     positions = torch.arange(ids.shape[1] - 1).expand(ids.shape[0], -1)
     with torch.autocast("cpu", torch.bfloat16):
         hidden = model(model.embed(ids[:, :-1]), positions)
-        logits = model.logits(hidden[mask[:, 1:]])
-    return F.cross_entropy(logits, ids[:, 1:][mask[:, 1:]])
+        logits = model.logits(hidden[counted])
+    losses = F.cross_entropy(logits, ids[:, 1:][counted], reduction="none")
+    weights = said[counted].float()
+    mean_said = (losses.detach() * weights).sum() / weights.sum()
+    return (losses * weights.clamp(min=context_weight)).sum() / weights.sum(), mean_said.item()
 
 
-def optimizers_for(model: GLM) -> list[torch.optim.Optimizer]:
-    """Muon for the layers' matrices, AdamW for embedding, head, norms and biases.
-
-    Muon's updates all have the size that AdamW's have (`match_rms_adamw`) and bear twice its learning rate.
-    """
-    matrices = [p for p in model.layers.parameters() if p.ndim == 2]
-    chosen = {id(p) for p in matrices}
+def optimizer_for(model: GLM) -> torch.optim.Optimizer:
+    """AdamW; the layers' matrices decay, embedding, head, norms and biases do not."""
+    decayed = [p for p in model.layers.parameters() if p.ndim == 2]
+    chosen = {id(p) for p in decayed}
     rest = [p for p in model.parameters() if id(p) not in chosen]
-    return [
-        torch.optim.Muon([{"params": matrices, "share": 2.0}], weight_decay=0.05, adjust_lr_fn="match_rms_adamw"),
-        torch.optim.AdamW([{"params": rest, "share": 1.0}], betas=(0.9, 0.98), weight_decay=0.0),
-    ]
+    groups = [{"params": decayed, "weight_decay": 0.1}, {"params": rest, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, betas=(0.9, 0.95))
 
 
-def rate(step: int, steps: int, peak: float, warmup: int, decay: float) -> float:
-    """Learning rate at `step` of `steps`: linear rise, plateau, linear fall over the last `decay` share."""
+def average_gradients(model: GLM) -> None:
+    """The mean of all processes' gradients, in each of them."""
+    if not dist.is_initialized():
+        return
+    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    flat = torch.cat([g.flatten() for g in gradients])
+    dist.all_reduce(flat)
+    for gradient, mean in zip(
+        gradients, (flat / dist.get_world_size()).split([g.numel() for g in gradients]), strict=True
+    ):
+        gradient.copy_(mean.view_as(gradient))
+
+
+def rate(step: int, steps: int, warmup: int, decay: float) -> float:
+    """Share of the peak learning rate at a step: linear rise, plateau, linear fall over the last `decay` of `steps`."""
     fall_from = steps * (1 - decay)
-    return peak * min(1.0, (step + 1) / warmup, max(0.0, (steps - step) / (steps - fall_from)))
+    return min(1.0, (step + 1) / warmup, max(0.0, (steps - step) / (steps - fall_from)))
 
 
 def train(args: argparse.Namespace) -> None:
     """Train up to `args.steps`, saving the whole state every `args.save_every` steps."""
-    args.run.mkdir(parents=True, exist_ok=True)
-    state_file = args.run / "state.pt"
+    rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    if world > 1:
+        dist.init_process_group("gloo")
+        torch.set_num_threads(1)
+    args.out.mkdir(parents=True, exist_ok=True)
+    state_file = args.out / "state.pt"
     tokenizer = ChatTokenizer.load(args.tokenizer)
     model = GLM(CONFIG)
     initialise(model, args.seed)
-    optimizers = optimizers_for(model)
+    optimizer = optimizer_for(model)
     step = 0
     if state_file.exists():
         state: dict[str, Any] = torch.load(state_file, weights_only=True)
         model.load_state_dict(state["model"])
-        for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(saved)
+        optimizer.load_state_dict(state["optimizer"])
         step = state["step"]
-        print(f"resuming at step {step}", flush=True)
-    stream = Conversations(tokenizer, args.seed, args.batch_tokens, first_batch=step)
+        print(f"process {rank} resumes at step {step}", flush=True)
+    stream = Conversations(tokenizer, args.seed, args.batch_tokens, step, rank, world)
     batches = iter(DataLoader(stream, batch_size=None, num_workers=1, prefetch_factor=32))
-
-    def save() -> None:
-        states = [optimizer.state_dict() for optimizer in optimizers]
-        torch.save({"model": model.state_dict(), "optimizers": states, "step": step}, state_file.with_suffix(".tmp"))
-        state_file.with_suffix(".tmp").replace(state_file)
-
-    log = (args.run / "log.csv").open("a", newline="")
-    writer = csv.writer(log)
-    tokens, losses, since = 0, 0.0, time.monotonic()
+    report = Report(args.out / "log.csv", args.log_every, args.steps)
     while step < args.steps:
+        share = rate(step, args.steps, args.warmup, args.decay)
+        for group in optimizer.param_groups:
+            group["lr"] = args.lr * share
         batch = next(batches)
-        loss = loss_of(model, batch)
+        loss, mean_said = loss_of(model, batch, args.context_weight * share)
         loss.backward()
+        average_gradients(model)
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        for optimizer in optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = group["share"] * rate(step, args.steps, args.lr, args.warmup, args.decay)
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
         step += 1
-        tokens += batch[0].numel()
-        losses += loss.item()
-        if step % args.log_every == 0:
-            speed = tokens / (time.monotonic() - since)
-            writer.writerow([step, f"{losses / args.log_every:.4f}", tokens, f"{speed:.0f}"])
-            log.flush()
-            print(f"step {step}/{args.steps}  loss {losses / args.log_every:.4f}  {speed:.0f} tokens/s", flush=True)
-            tokens, losses, since = 0, 0.0, time.monotonic()
-        if step % args.save_every == 0 or step == args.steps:
-            save()
+        if rank == 0:
+            report.add(step, mean_said, batch[0].numel() * world)
+            if step % args.save_every == 0 or step == args.steps:
+                state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step}
+                torch.save(state, state_file.with_suffix(".tmp"))
+                state_file.with_suffix(".tmp").replace(state_file)
+    if world > 1:
+        dist.destroy_process_group()
+
+
+class Report:
+    """Prints loss and speed now and then, and appends them to a CSV file."""
+
+    def __init__(self, file: Path, every: int, steps: int) -> None:
+        self.file, self.every, self.steps = file, every, steps
+        self._losses: list[float] = []
+        self._tokens, self._since = 0, time.monotonic()
+
+    def add(self, step: int, loss: float, tokens: int) -> None:
+        """Count one step."""
+        self._losses.append(loss)
+        self._tokens += tokens
+        if len(self._losses) < self.every:
+            return
+        mean, speed = sum(self._losses) / len(self._losses), self._tokens / (time.monotonic() - self._since)
+        with self.file.open("a", newline="") as log:
+            csv.writer(log).writerow([step, f"{mean:.4f}", self._tokens, f"{speed:.0f}"])
+        print(f"step {step}/{self.steps}  loss {mean:.4f}  {speed:.0f} tokens/s", flush=True)
+        self._losses, self._tokens, self._since = [], 0, time.monotonic()
 
 
 def export(run: Path, tokenizer: Path, folder: Path) -> None:
@@ -206,20 +264,21 @@ def export(run: Path, tokenizer: Path, folder: Path) -> None:
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--run", type=Path, default=Path("runs/default_model"), help="folder for state and log")
+    parser.add_argument("--out", type=Path, default=Path("runs/default_model"), help="folder for state and log")
     parser.add_argument("--tokenizer", type=Path, default=REPO / "glm4/assets/default")
     parser.add_argument("--export", type=Path, help="write the run's weights to this folder and stop")
     parser.add_argument("--steps", type=int, default=5500)
     parser.add_argument("--batch-tokens", type=int, default=6144)
-    parser.add_argument("--lr", type=float, default=3e-3)
+    parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--warmup", type=int, default=100, help="steps of rising learning rate")
     parser.add_argument("--decay", type=float, default=0.35, help="share of the steps over which it falls")
+    parser.add_argument("--context-weight", type=float, default=0.3, help="of tokens not said by the assistant")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--log-every", type=int, default=20)
     parser.add_argument("--save-every", type=int, default=50)
     args = parser.parse_args()
     if args.export:
-        export(args.run, args.tokenizer, args.export)
+        export(args.out, args.tokenizer, args.export)
     else:
         train(args)
 
