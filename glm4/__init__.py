@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .chat import ChatTokenizer as ChatTokenizer
     from .errors import Glm4Error as Glm4Error
     from .llm import LLM as LLM
-    from .llm import load_model as load_model
+    from .loading import load_model as load_model
     from .messages import Message as Message
     from .messages import Tool as Tool
     from .messages import ToolCall as ToolCall
@@ -40,7 +40,7 @@ _HOMES = {
     "SamplingParams": "sampling",
     "Tool": "messages",
     "ToolCall": "messages",
-    "load_model": "llm",
+    "load_model": "loading",
 }
 __all__ = ["__version__", "load_tokenizer", *_HOMES]
 
@@ -67,4 +67,4 @@ def load_tokenizer(model: str | os.PathLike[str] | None = None, *, revision: str
     """
     from .chat import ChatTokenizer
 
-    return ChatTokenizer.load(resolve_folder(model, revision))
+    return ChatTokenizer.load(resolve_folder(model, revision, weights=False))

@@ -33,3 +33,7 @@ class ToolCallError(InputError):
 
 class GenerationError(Glm4Error, RuntimeError):
     """The model produced something that cannot be sampled from, such as logits that are not a number."""
+
+
+class OutOfMemory(Glm4Error, MemoryError):
+    """The device has not the memory that was asked for."""

@@ -9,41 +9,45 @@ from .errors import CheckpointError, InputError
 
 DEFAULT_MODEL = Path(__file__).parent / "assets" / "default"
 HUB_TIMEOUT_S = 10.0
-HUB_FILES = [  # never *.py: this library runs nothing that comes with a checkpoint
-    "*.json",
-    "*.safetensors",
-    "*.model",
-    "*.jinja",
-    "*.txt",
-]
+# Never *.py: this library runs nothing that comes with a checkpoint. Weights by the names that are read, so that
+# neither adapters nor optimizer states come along.
+TEXT_FILES = ["*.json", "*.model", "*.jinja"]
+SAFETENSORS_FILES = ["model*.safetensors"]
+BIN_FILES = ["pytorch_model*.bin"]
 
 
-def resolve_folder(model: str | os.PathLike[str] | None = None, revision: str | None = None) -> Path:
+def resolve_folder(
+    model: str | os.PathLike[str] | None = None, revision: str | None = None, *, weights: bool = True
+) -> Path:
     """The folder that holds the checkpoint `model`: itself if it is one, otherwise a download from the hub.
 
     Args:
         model: a folder, or a hub id such as "THUDM/glm-4-9b-chat"; None for the default model in the package.
         revision: branch, tag or commit on the hub; None for its default.
+        weights: whether the weights are needed too, or only configuration and tokenizer.
 
     Raises:
         CheckpointError: neither a folder nor an id, or the hub has no such thing or cannot be reached.
-        InputError: a revision was given together with a folder.
+        InputError: a revision was given together with a folder, or an empty name.
     """
-    # os.path throughout: pathlib raises for names that are too long, or of an unknown user's home.
-    folder = DEFAULT_MODEL if model is None else Path(os.path.expanduser(model))
-    if os.path.isdir(folder):
+    name = str(DEFAULT_MODEL if model is None else model)
+    if not name.strip():
+        raise InputError(f"model is {name!r}; pass a folder or a hub id, or None for the default model")
+    folder = Path(name).expanduser()
+    if folder.is_dir():
         if revision is not None:
             raise InputError(f"revision={revision!r} only means something for a hub id, and {folder} is a folder")
         return folder
-    name = str(model)
-    if os.path.exists(folder):
+    if folder.exists():
         raise CheckpointError(f"{name} is a file; pass the folder that holds config.json and the weights")
     if os.path.isabs(name) or name.startswith((".", "~")) or name.count("/") != 1:
-        raise CheckpointError(f"there is no folder {name}, and it is not a hub id of the form owner/name either")
-    return _download(name, revision)
+        raise CheckpointError(
+            f"there is no folder {name}, and it is not a hub id of the form owner/name either; check the spelling"
+        )
+    return _download(name, revision, weights)
 
 
-def _download(repo: str, revision: str | None) -> Path:
+def _download(repo: str, revision: str | None, weights: bool) -> Path:
     # Imported here: it is slow to import, and a local folder must work where it is broken or offline.
     from huggingface_hub import model_info, snapshot_download
     from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
@@ -54,32 +58,38 @@ def _download(repo: str, revision: str | None) -> Path:
     except HFValidationError as error:
         raise CheckpointError(f"{repo!r} is neither a folder nor a valid hub id: {error}") from error
     except RevisionNotFoundError as error:
-        raise CheckpointError(f"{repo} has no revision {revision!r} on the hub") from error
+        raise CheckpointError(
+            f"{repo} has no revision {revision!r} on the hub; pass a branch, a tag or a commit that it has"
+        ) from error
     except RepositoryNotFoundError as error:
         raise CheckpointError(
             f"there is no folder {repo} here, and no model of that name that you may read on the hub; "
             "check the spelling, or log in with `hf auth login` if it is private"
         ) from error
     except Exception as error:  # whatever the HTTP client of the day raises when it cannot reach the hub
-        return _cached(repo, revision, error)
-    has_safetensors = any(file.rfilename.endswith(".safetensors") for file in siblings)
-    patterns = HUB_FILES if has_safetensors else [*HUB_FILES, "*.bin"]
+        return _cached(repo, revision, weights, error)
+    names = {file.rfilename for file in siblings}
+    has_safetensors = bool(names & {"model.safetensors", "model.safetensors.index.json"})
+    patterns = TEXT_FILES + (SAFETENSORS_FILES if has_safetensors else BIN_FILES) * weights
     try:
         return Path(snapshot_download(repo, revision=revision, allow_patterns=patterns))
     except Exception as error:  # the connection broke half-way; what arrived is kept and resumed
         raise CheckpointError(f"downloading {repo} broke off ({error}); run it again to go on from there") from error
 
 
-def _cached(repo: str, revision: str | None, cause: Exception) -> Path:
+def _cached(repo: str, revision: str | None, weights: bool, cause: Exception) -> Path:
     from huggingface_hub import constants, snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
-    try:
-        folder = Path(snapshot_download(repo, revision=revision, allow_patterns=HUB_FILES, local_files_only=True))
-        if (folder / "config.json").is_file():
+    for weight_files in (SAFETENSORS_FILES, BIN_FILES) if weights else ([],):
+        try:
+            patterns = TEXT_FILES + weight_files
+            folder = Path(snapshot_download(repo, revision=revision, allow_patterns=patterns, local_files_only=True))
+        except LocalEntryNotFoundError:
+            continue
+        wanted = weight_files or ["config.json"]
+        if any(any(folder.glob(pattern)) for pattern in wanted):
             return folder
-    except LocalEntryNotFoundError:
-        pass
     offline = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else f"the hub cannot be reached ({cause})"
     raise CheckpointError(
         f"cannot get {repo}: {offline}, and it is not in the local cache. Where there is a connection, run "

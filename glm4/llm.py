@@ -1,119 +1,29 @@
-"""LLM: tokenizer, chat format and engine behind one object; `load_model` makes it."""
+"""LLM: a loaded checkpoint. Tokenizer, chat format and engine behind one object."""
 
 from __future__ import annotations
 
-import os
-import uuid
+import operator
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, overload
 
 import torch
 from torch import Tensor
 
-from .chat import CallArguments, CallEnd, CallStart, ChatTokenizer, ReplyEvent, ReplyParser, TextDelta
-from .checkpoints import load_model_weights, read_architecture, read_json
+from .chat import ChatTokenizer, Piece, ReplyAssembler
 from .engine.generate import Step, generate
-from .engine.sampler import TokenLogprob
-from .errors import CheckpointError, ConfigError, InputError, PromptTooLong
-from .hub import DEFAULT_MODEL, resolve_folder
-from .messages import MessageLike, Tool, ToolCall, ToolLike, as_messages, declared_tools
+from .errors import CheckpointError, InputError, PromptTooLong
+from .memory import memory_errors_explained
+from .messages import MessageLike, Tool, ToolLike, as_messages, declared_tools
 from .models.glm import GLM
 from .outputs import Completion, Delta, FinishReason, Reply, Usage
-from .sampling import SamplingParams, defaults_from
+from .sampling import SamplingParams
 from .tokenizers import Detokenizer
 
 Messages = Iterable[MessageLike]
 Tools = Iterable[ToolLike] | None
 Prompt = str | Sequence[int]
-
-
-def load_model(
-    model: str | os.PathLike[str] | None = None,
-    *,
-    device: str | torch.device = "auto",
-    dtype: str | torch.dtype = "auto",
-    revision: str | None = None,
-    max_context: int | None = None,
-) -> LLM:
-    """Load a checkpoint for inference. No code that comes with it is run.
-
-    Args:
-        model: a folder as downloaded, in the original layout or transformers'; a hub id such as
-            "THUDM/glm-4-9b-chat"; None for the small default model in the package.
-        device: "cpu", "cuda", "cuda:1", "mps"; "auto" takes a GPU if there is one.
-        dtype: "bfloat16", "float16" or "float32"; "auto" takes the checkpoint's own.
-        revision: branch, tag or commit on the hub.
-        max_context: tokens that prompt and reply may have together; None for all the checkpoint was trained for.
-
-    Raises:
-        CheckpointError: files missing, damaged or not fitting together; the hub out of reach.
-        ConfigError: a family this library does not know, or a fact of the architecture missing.
-        InputError: an argument that cannot be honoured.
-    """
-    folder = resolve_folder(model, revision)
-    architecture = read_architecture(folder)
-    trained = architecture.config.max_positions
-    if max_context is not None and (isinstance(max_context, bool) or not 1 <= max_context <= trained):
-        raise InputError(f"max_context is {max_context!r}; {folder} was trained for {trained}, pass 1 to {trained}")
-    generation_file = folder / "generation_config.json"
-    generation_config = read_json(generation_file) if generation_file.is_file() else {}
-    place, kind = _device(device), _dtype(dtype, architecture.dtype)
-    tokenizer = _tokenizer(folder)
-    return LLM(
-        load_model_weights(folder, architecture, dtype=kind, device=place),
-        tokenizer,
-        name="default" if folder == DEFAULT_MODEL else str(model),
-        stop_token_ids=_stop_ids(architecture.raw, generation_config, tokenizer),
-        default_sampling=defaults_from(generation_config),
-        context=max_context or trained,
-    )
-
-
-def _device(device: str | torch.device) -> torch.device:
-    if device == "auto":
-        accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-        return accelerator or torch.device("cpu")
-    try:
-        return torch.empty(0, device=device).device
-    except (RuntimeError, AssertionError) as error:
-        raise InputError(f"device {str(device)!r} cannot be used: {str(error).splitlines()[0]}") from error
-
-
-def _dtype(dtype: str | torch.dtype, stored: str | None) -> torch.dtype:
-    known = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
-    if dtype == "auto":
-        return known.get(stored or "", torch.bfloat16)
-    found = dtype if dtype in known.values() else known.get(str(dtype))
-    if not isinstance(found, torch.dtype):
-        raise InputError(f"dtype is {dtype!r}; known: auto, {', '.join(known)}")
-    return found
-
-
-def _tokenizer(folder: Path) -> ChatTokenizer | CheckpointError:
-    """The folder's tokenizer; if it has none, the error that says so, to raise where text is asked for."""
-    try:
-        return ChatTokenizer.load(folder)
-    except CheckpointError as error:
-        if isinstance(error.__cause__, FileNotFoundError):
-            return error
-        raise
-
-
-def _stop_ids(
-    config: Any, generation_config: dict[str, Any], tokenizer: ChatTokenizer | CheckpointError
-) -> frozenset[int]:
-    """All end tokens: any one of the three places may have lost some of them."""
-    ids = set() if isinstance(tokenizer, CheckpointError) else set(tokenizer.stop_token_ids)
-    for source in (config, generation_config):
-        value = source.get("eos_token_id")
-        values = value if isinstance(value, list) else [] if value is None else [value]
-        if not all(isinstance(i, int) and not isinstance(i, bool) for i in values):
-            raise ConfigError(f"eos_token_id is {value!r}, expected a token id or a list of them")
-        ids.update(values)
-    return frozenset(ids)
 
 
 class LLM:
@@ -130,15 +40,16 @@ class LLM:
     def __init__(
         self,
         model: GLM,
-        tokenizer: ChatTokenizer | CheckpointError,
+        tokenizer: ChatTokenizer | None,
         *,
         name: str,
         stop_token_ids: frozenset[int],
         default_sampling: SamplingParams,
         context: int,
+        why_no_tokenizer: str = "the checkpoint came without a tokenizer",
     ) -> None:
         self.model = model
-        self._tokenizer = tokenizer
+        self._tokenizer, self._why_no_tokenizer = tokenizer, why_no_tokenizer
         self.name = name
         self.stop_token_ids = stop_token_ids
         self.default_sampling = default_sampling
@@ -154,8 +65,8 @@ class LLM:
         Raises:
             CheckpointError: the checkpoint came without one; names the missing file.
         """
-        if isinstance(self._tokenizer, CheckpointError):
-            raise self._tokenizer
+        if self._tokenizer is None:
+            raise CheckpointError(self._why_no_tokenizer)
         return self._tokenizer
 
     @property
@@ -168,13 +79,21 @@ class LLM:
         """What the weights are held in."""
         return self.model.embed_tokens.weight.dtype
 
-    def chat(self, messages: Messages, tools: Tools = None, **sampling: Any) -> Reply:
+    def chat(
+        self,
+        messages: Messages,
+        tools: Tools = None,
+        *,
+        sampling_params: SamplingParams | None = None,
+        **sampling: Any,
+    ) -> Reply:
         """The model's reply to a conversation.
 
         Args:
             messages: dictionaries in OpenAI's form or the original's, or `Message` objects.
             tools: what the model may ask to have called.
-            **sampling: any of `SamplingParams`, over the checkpoint's defaults.
+            sampling_params: in place of the checkpoint's defaults.
+            **sampling: any of `SamplingParams`' fields, on top of either.
 
         Raises:
             InputError: messages, tools or parameters that cannot be used; PromptTooLong: no room left for a reply.
@@ -182,47 +101,45 @@ class LLM:
         Warns:
             UserWarning: the checkpoint is a base model, not trained to chat.
         """
-        params = self.default_sampling.updated(sampling)
+        params = self._params(sampling_params, sampling)
         prompt, known_tools = self._chat_prompt(messages, tools)
-        replies = []
-        for one in _single(params):
-            deltas = list(self._chat_deltas(prompt, known_tools, one))
-            last = deltas[-1]
-            assert last.finish_reason is not None
-            assert last.usage is not None
-            logprobs = tuple(entry for delta in deltas for entry in delta.logprobs)
-            replies.append(
-                Reply(
-                    content="".join(delta.text for delta in deltas),
-                    tool_calls=tuple(call for delta in deltas for call in delta.tool_calls),
-                    finish_reason=last.finish_reason,
-                    usage=last.usage,
-                    token_ids=tuple(i for delta in deltas for i in delta.token_ids),
-                    logprobs=None if params.logprobs is None else logprobs,
-                )
-            )
+        replies = [_whole(self._chat_deltas(prompt, known_tools, one), params) for one in params.singles()]
         return replace(replies[0], other_choices=tuple(replies[1:]))
 
-    def stream(self, messages: Messages, tools: Tools = None, **sampling: Any) -> Iterator[Delta]:
+    def stream(
+        self,
+        messages: Messages,
+        tools: Tools = None,
+        *,
+        sampling_params: SamplingParams | None = None,
+        **sampling: Any,
+    ) -> Iterator[Delta]:
         """As `chat`, piece by piece: the pieces' texts and calls joined are the whole reply's.
 
         Arguments are checked at once, not at the first piece. Closing the iterator ends the work.
         """
-        params = self.default_sampling.updated(sampling)
+        params = self._params(sampling_params, sampling)
         if params.n != 1:
             raise InputError(f"stream gives one reply, n is {params.n}; call chat, or stream n times")
         return self._chat_deltas(*self._chat_prompt(messages, tools), params)
 
     @overload
-    def generate(self, prompt: Prompt, **sampling: Any) -> Completion: ...
+    def generate(
+        self, prompt: Prompt, sampling_params: SamplingParams | None = None, **sampling: Any
+    ) -> Completion: ...
     @overload
-    def generate(self, prompt: Sequence[Prompt], **sampling: Any) -> list[Completion]: ...
-    def generate(self, prompt: Prompt | Sequence[Prompt], **sampling: Any) -> Completion | list[Completion]:
+    def generate(
+        self, prompt: Sequence[Prompt], sampling_params: SamplingParams | None = None, **sampling: Any
+    ) -> list[Completion]: ...
+    def generate(
+        self, prompt: Prompt | Sequence[Prompt], sampling_params: SamplingParams | None = None, **sampling: Any
+    ) -> Completion | list[Completion]:
         """What follows a prompt, without any chat format.
 
         Args:
             prompt: text (encoded with the `[gMASK]<sop>` prefix), token ids as they are, or a list of such prompts.
-            **sampling: any of `SamplingParams`, over the checkpoint's defaults.
+            sampling_params: in place of the checkpoint's defaults.
+            **sampling: any of `SamplingParams`' fields, on top of either.
 
         Returns:
             A `Completion`; a list of them, in order, for a list of prompts.
@@ -231,15 +148,15 @@ class LLM:
             InputError: an empty prompt, an id out of range, a parameter that cannot be used.
             PromptTooLong: no room left in the context. All prompts are checked before the first is computed.
         """
-        params = self.default_sampling.updated(sampling)
+        params = self._params(sampling_params, sampling)
         values: Any = prompt.tolist() if hasattr(prompt, "tolist") else prompt
-        if isinstance(values, str) or (isinstance(values, Sequence) and values and isinstance(values[0], int)):
+        if isinstance(values, str) or (isinstance(values, Sequence) and values and _is_integer(values[0])):
             return self._complete(self._prompt_ids(values), params)
         if not isinstance(values, Sequence) or not values:
             raise InputError(f"the prompt is {prompt!r}; pass text, token ids, or a list of either")
         return [self._complete(ids, params) for ids in [self._prompt_ids(value) for value in values]]
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def logits(
         self,
         ids: Sequence[Sequence[int]] | Sequence[int] | Tensor,
@@ -261,7 +178,7 @@ class LLM:
         """
         tokens = self._integers("ids", ids, upper=self.model.config.vocab_size)
         if tokens.shape[1] > self.context:
-            raise PromptTooLong(f"{tokens.shape[1]} tokens are given, the context is {self.context}")
+            raise PromptTooLong(f"{tokens.shape[1]} tokens are given, the context is {self.context}; shorten them")
         valid = None
         if attention_mask is not None:
             valid = self._integers("attention_mask", attention_mask, upper=2, like=tokens).bool()
@@ -271,8 +188,10 @@ class LLM:
             positions = (valid.cumsum(1) - 1).clamp(min=0)
         else:
             positions = torch.arange(tokens.shape[1], device=self.device).expand_as(tokens)
-        hidden = self.model(self.model.embed(tokens), positions, valid=None if valid is None or valid.all() else valid)
-        return self.model.logits(hidden)
+        padded = valid if valid is not None and not valid.all() else None
+        rows = f"[{tokens.shape[0]}, {tokens.shape[1]}, {self.model.config.vocab_size}]"
+        with memory_errors_explained(f"float32 logits {rows}", "Pass fewer tokens at a time"):
+            return self.model.logits(self.model(self.model.embed(tokens), positions, valid=padded))
 
     def _integers(self, name: str, values: Any, *, upper: int, like: Tensor | None = None) -> Tensor:
         try:
@@ -302,13 +221,18 @@ class LLM:
         self._check_prompt(ids)
         return ids, declared_tools(known)
 
+    def _params(self, sampling_params: SamplingParams | None, changes: dict[str, Any]) -> SamplingParams:
+        if sampling_params is not None and not isinstance(sampling_params, SamplingParams):
+            raise InputError(f"sampling_params is {sampling_params!r}; pass a SamplingParams, or its fields by name")
+        return (sampling_params or self.default_sampling).updated(changes)
+
     def _prompt_ids(self, prompt: Prompt) -> list[int]:
         if isinstance(prompt, str):
             if not prompt:
                 raise InputError("the prompt is empty; pass some text")
             ids = self.tokenizer.encode(prompt)
         elif isinstance(prompt, Iterable):
-            ids = list(prompt)
+            ids = [operator.index(i) if _is_integer(i) else i for i in prompt]
         else:
             raise InputError(f"the prompt is {prompt!r}; pass text or token ids")
         self._check_prompt(ids)
@@ -319,33 +243,36 @@ class LLM:
             raise InputError("the prompt is empty; pass at least one token id")
         vocab_size = self.model.config.vocab_size
         for i in ids:
-            if not isinstance(i, int) or isinstance(i, bool) or not 0 <= i < vocab_size:
+            if not _is_integer(i) or not 0 <= i < vocab_size:
                 raise InputError(f"the prompt holds {i!r}; token ids of {self.name} are from 0 to {vocab_size - 1}")
         if len(ids) >= self.context:
+            trained = self.model.config.max_positions
+            larger = f", or load with a max_context up to {trained}" if self.context < trained else ""
             raise PromptTooLong(
                 f"the prompt has {len(ids)} tokens, and the context of {self.name} is {self.context}, reply included; "
-                "shorten it, or load with a larger max_context if the checkpoint allows"
+                f"shorten it{larger}"
             )
 
     def _steps(self, prompt: list[int], params: SamplingParams) -> Iterator[Step]:
-        return generate(self.model, prompt, params, self.stop_token_ids, self.context)
+        doing = f"a prompt of {len(prompt)} tokens and its reply"
+        with memory_errors_explained(doing, "Pass max_tokens=, or load with a smaller max_context="):
+            yield from generate(self.model, prompt, params, self.stop_token_ids, self.context)
 
     def _complete(self, prompt: list[int], params: SamplingParams) -> Completion:
-        done = [self._complete_one(prompt, one) for one in _single(params)]
+        done = [self._complete_one(prompt, one) for one in params.singles()]
         return replace(done[0], other_choices=tuple(done[1:]))
 
     def _complete_one(self, prompt: list[int], params: SamplingParams) -> Completion:
-        if params.stop:
-            self.tokenizer  # noqa: B018 (raises where there is none to match the stop strings with)
-        tokenizer = self._tokenizer
-        text = None if isinstance(tokenizer, CheckpointError) else Detokenizer(tokenizer.tokenizer, stop=params.stop)
+        # Stop strings cannot be matched without a tokenizer: asking for it says so.
+        tokenizer = self.tokenizer if params.stop else self._tokenizer
+        text = None if tokenizer is None else Detokenizer(tokenizer.tokenizer, stop=params.stop)
         pieces, ids, logprobs = [], [], []
         reason: FinishReason = "length"
         for step in self._steps(prompt, params):
             ids.append(step.token_id)
             if step.logprob is not None:
                 logprobs.append(step.logprob)
-            if text is not None:
+            if text is not None and step.finish_reason != "stop":
                 pieces.append(text.push(step.token_id))
                 if text.stopped is not None:
                     reason = "stop"
@@ -357,29 +284,26 @@ class LLM:
             token_ids=ids,
             finish_reason=reason,
             usage=Usage(len(prompt), len(ids)),
-            logprobs=None if params.logprobs is None else tuple(logprobs),
-            decoded=tokenizer if isinstance(tokenizer, CheckpointError) else "".join(pieces),
+            logprobs=None if params.logprobs is None else logprobs,
+            decoded=None if text is None else "".join(pieces),
+            why_not_decoded=self._why_no_tokenizer,
         )
 
     def _chat_deltas(self, prompt: list[int], tools: tuple[Tool, ...], params: SamplingParams) -> Iterator[Delta]:
-        """The one loop from new ids to pieces of a reply: ids -> characters -> text and calls."""
-        text = Detokenizer(self.tokenizer.tokenizer, stop=params.stop)
-        turn_id = self.tokenizer.special_tokens["<|assistant|>"]
-        reply = _Reply(self.tokenizer.format.reply_parser(tools))
+        """The one loop from new ids to pieces of a reply."""
+        tokenizer = self.tokenizer
+        reply = ReplyAssembler(tokenizer.tokenizer, tokenizer.reply_parser(tools), params.stop)
         for count, step in enumerate(self._steps(prompt, params), start=1):
-            if step.token_id == turn_id:  # it begins another turn of its own: what is withheld belongs to this one
-                events = reply.parser.push(text.finish()) + reply.parser.new_segment()
-                text = Detokenizer(self.tokenizer.tokenizer, stop=params.stop)
-            else:
-                events = reply.parser.push(text.push(step.token_id))
-            reason: FinishReason | None = "stop" if text.stopped is not None else step.finish_reason
+            # The token that ends a reply is not part of its text.
+            text, calls = reply.push(step.token_id) if step.finish_reason != "stop" else Piece()
+            reason: FinishReason | None = "stop" if reply.stopped is not None else step.finish_reason
             if reason is not None:
-                events += reply.parser.push(text.finish()) + reply.parser.finish()
-            piece, calls = reply.take(events)
-            if reason == "stop" and reply.called:
-                reason = "tool_calls"
+                rest, last_calls = reply.finish()
+                text, calls = text + rest, calls + last_calls
+                if reason == "stop" and reply.called:
+                    reason = "tool_calls"
             yield Delta(
-                text=piece,
+                text=text,
                 tool_calls=calls,
                 token_ids=(step.token_id,),
                 logprobs=() if step.logprob is None else (step.logprob,),
@@ -390,34 +314,22 @@ class LLM:
                 return
 
 
-class _Reply:
-    """Turns a parser's events into text and whole calls."""
-
-    def __init__(self, parser: ReplyParser) -> None:
-        self.parser = parser
-        self.called = False
-        self._name, self._arguments = "", ""
-
-    def take(self, events: Iterable[ReplyEvent]) -> tuple[str, tuple[ToolCall, ...]]:
-        """The text that the events add, and the calls that they complete."""
-        text, calls = "", []
-        for event in events:
-            if isinstance(event, TextDelta):
-                text += event.text
-            elif isinstance(event, CallStart):
-                self._name, self._arguments = event.name, ""
-            elif isinstance(event, CallArguments):
-                self._arguments += event.text
-            elif isinstance(event, CallEnd):
-                calls.append(ToolCall(self._name, self._arguments, id=f"call_{uuid.uuid4().hex}"))
-                self.called = True
-        return text, tuple(calls)
+def _whole(deltas: Iterable[Delta], params: SamplingParams) -> Reply:
+    """A stream's pieces as one reply."""
+    pieces = list(deltas)
+    last = pieces[-1]
+    if last.finish_reason is None or last.usage is None:
+        raise RuntimeError("a stream of deltas ended without a finish reason")
+    return Reply(
+        content="".join(piece.text for piece in pieces),
+        tool_calls=tuple(call for piece in pieces for call in piece.tool_calls),
+        finish_reason=last.finish_reason,
+        usage=last.usage,
+        token_ids=[i for piece in pieces for i in piece.token_ids],
+        logprobs=None if params.logprobs is None else [entry for piece in pieces for entry in piece.logprobs],
+    )
 
 
-def _single(params: SamplingParams) -> list[SamplingParams]:
-    """n requests for one reply each; where a seed is given, reply i gets seed + i."""
-    seeds = [None if params.seed is None else params.seed + i for i in range(params.n)]
-    return [replace(params, n=1, seed=seed) for seed in seeds]
-
-
-__all__ = ["LLM", "TokenLogprob", "load_model"]
+def _is_integer(value: object) -> bool:
+    """Whether a value is an integer, numpy's included, and no bool."""
+    return hasattr(value, "__index__") and not isinstance(value, bool)

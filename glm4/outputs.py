@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from .errors import CheckpointError
 from .messages import ToolCall
-
-if TYPE_CHECKING:
-    from .engine.sampler import TokenLogprob
+from .sampling import TokenLogprob
 
 FinishReason = Literal["stop", "length", "tool_calls"]
 
@@ -53,19 +51,19 @@ class Reply:
 
     Attributes:
         content: the text, without the format's leading newline; "" if the model only called tools.
-        tool_calls: what it asks to be run, in order. Nothing is ever run by this library on its own.
+        tool_calls: what it asks to be run, in order. Nothing is ever run by this library on its own. A call that was
+            cut off is the last one, as far as it went; finish_reason is then not "tool_calls".
         finish_reason: "stop", "length" (max_tokens or the context ended it), or "tool_calls".
         token_ids: what the model emitted, end token included.
         logprobs: one entry a token, if asked for.
-        choices: all n replies, this one first.
     """
 
     content: str
     tool_calls: tuple[ToolCall, ...]
     finish_reason: FinishReason
     usage: Usage
-    token_ids: tuple[int, ...] = field(repr=False, default=())
-    logprobs: tuple[TokenLogprob, ...] | None = field(repr=False, default=None)
+    token_ids: list[int] = field(repr=False, default_factory=list)
+    logprobs: list[TokenLogprob] | None = field(repr=False, default=None)
     other_choices: tuple[Reply, ...] = field(repr=False, default=())
 
     @property
@@ -92,15 +90,16 @@ class Completion:
     Attributes:
         token_ids: new tokens, end token included.
         finish_reason: "stop" or "length".
-        choices: all n completions, this one first.
+        logprobs: one entry a token, if asked for.
     """
 
     token_ids: list[int]
     finish_reason: FinishReason
     usage: Usage
-    logprobs: tuple[TokenLogprob, ...] | None = field(repr=False, default=None)
+    logprobs: list[TokenLogprob] | None = field(repr=False, default=None)
     other_choices: tuple[Completion, ...] = field(repr=False, default=())
-    decoded: str | CheckpointError = field(repr=False, default="")
+    decoded: str | None = field(repr=False, default=None)
+    why_not_decoded: str = field(repr=False, default="")
 
     @property
     def text(self) -> str:
@@ -109,8 +108,8 @@ class Completion:
         Raises:
             CheckpointError: the checkpoint came without a tokenizer; names the missing file.
         """
-        if isinstance(self.decoded, CheckpointError):
-            raise self.decoded
+        if self.decoded is None:
+            raise CheckpointError(self.why_not_decoded)
         return self.decoded
 
     @property

@@ -1,9 +1,14 @@
-"""SamplingParams: how to draw a reply. Names and meaning are vLLM's; checked when made, standard library only."""
+"""SamplingParams: how to draw a reply. Checked when made, standard library only.
+
+Names and meaning are vLLM's, with two differences: the defaults come from the checkpoint, and without max_tokens a
+reply may fill the context (vLLM stops after 16 tokens).
+"""
 
 from __future__ import annotations
 
 import difflib
 import math
+import operator
 import sys
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, fields, replace
@@ -13,6 +18,15 @@ from .errors import InputError
 
 MAX_LOGPROBS = 100
 MAX_N = 128
+
+
+@dataclass(frozen=True)
+class TokenLogprob:
+    """A chosen token's natural log-probability under the model itself, and those of the likeliest tokens."""
+
+    token_id: int
+    logprob: float
+    top: dict[int, float]  # token id -> log-probability, likeliest first
 
 
 @dataclass(frozen=True)
@@ -74,14 +88,14 @@ class SamplingParams:
         stop = (self.stop,) if isinstance(self.stop, str) else _items(self.stop)
         if stop is None or not all(isinstance(s, str) and s for s in stop):
             raise InputError(f"stop is {self.stop!r}, it must be a string or several, none of them empty")
-        ids = _items(self.stop_token_ids)
-        if ids is None or not all(isinstance(i, int) and not isinstance(i, bool) and i >= 0 for i in ids):
+        ids = [_index(i) for i in _items(self.stop_token_ids) or ()]
+        if _items(self.stop_token_ids) is None or any(i is None or i < 0 for i in ids):
             raise InputError(f"stop_token_ids is {self.stop_token_ids!r}, it must be token ids, 0 or more each")
         object.__setattr__(self, "stop", stop)
-        object.__setattr__(self, "stop_token_ids", ids)
+        object.__setattr__(self, "stop_token_ids", tuple(ids))
 
     def updated(self, changes: Mapping[str, Any]) -> SamplingParams:
-        """A copy with some parameters changed.
+        """A copy with some parameters changed; a value of None leaves one as it is.
 
         Raises:
             InputError: an unknown parameter (the nearest known one is named), or a value that cannot be honoured.
@@ -92,7 +106,12 @@ class SamplingParams:
                 near = difflib.get_close_matches(name, known, n=1)
                 hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
                 raise InputError(f"there is no sampling parameter {name!r}; {hint}")
-        return replace(self, **changes)
+        return replace(self, **{name: value for name, value in changes.items() if value is not None})
+
+    def singles(self) -> list[SamplingParams]:
+        """n requests for one reply each; where a seed is given, reply i gets seed + i, wrapped around 64 bits."""
+        seeds = [None if self.seed is None else (self.seed + i + 2**63) % 2**64 - 2**63 for i in range(self.n)]
+        return [replace(self, n=1, seed=seed) for seed in seeds]
 
 
 def defaults_from(generation_config: Mapping[str, Any]) -> SamplingParams:
@@ -128,5 +147,15 @@ def _integer(params: SamplingParams, name: str, low: int, high: int, *, optional
     value = getattr(params, name)
     if optional and value is None:
         return
-    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+    integer = _index(value)
+    if integer is None or not low <= integer <= high:
         raise InputError(f"{name} is {value!r}, it must be an integer from {low} to {high}{' or None' * optional}")
+    object.__setattr__(params, name, integer)
+
+
+def _index(value: object) -> int | None:
+    """The integer that a value is (numpy's too); None for anything else, True and 1.0 included."""
+    try:
+        return None if isinstance(value, bool) else operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        return None

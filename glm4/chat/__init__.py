@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .assemble import Piece, ReplyAssembler
 from .chat_tokenizer import ChatTokenizer
 from .detect import load_chat_format
 from .format import ChatFormat, Rendered
@@ -23,7 +24,9 @@ __all__ = [
     "ChatFormat",
     "ChatTokenizer",
     "ParsedReply",
+    "Piece",
     "Rendered",
+    "ReplyAssembler",
     "ReplyEvent",
     "ReplyParser",
     "TextDelta",

@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from ..errors import ConfigError
+from ..errors import CheckpointError, ConfigError
+from ..jsonfile import read_json
 from ..models.glm import GLMConfig
-from .files import read_json
 
 Layout = Literal["thudm", "hf"]
 
@@ -46,8 +46,21 @@ def read_architecture(folder: Path) -> Architecture:
         UserWarning: a key that is neither used nor known to be harmless, by name.
     """
     path = folder / "config.json"
+    if not path.exists() and (folder / "adapter_config.json").exists():
+        raise CheckpointError(
+            f"{folder} holds a LoRA adapter, not a model: there is no config.json beside its adapter_config.json; "
+            "merge it into its base model, and load the result"
+        )
     raw = read_json(path)
     model_type = raw.get("model_type")
+    if raw.get("vision_config") is not None:
+        raise ConfigError(f"{path}: the checkpoint has a vision tower (vision_config); only text models are supported")
+    if raw.get("quantization_config") is not None:
+        method = raw["quantization_config"]
+        method = method.get("quant_method", method) if isinstance(method, dict) else method
+        raise ConfigError(
+            f"{path}: the weights are quantized ({method!r}), which is not supported; load the unquantized checkpoint"
+        )
     if model_type == "chatglm" and "position_encoding_2d" not in raw and "inner_hidden_size" not in raw:
         layout, config, known = _from_thudm(_Facts(path, raw))
     elif model_type == "glm":
@@ -105,6 +118,13 @@ class _Facts:
             raise ConfigError(f"{self.path}: {key} is {value!r}, expected {kind.__name__} above 0, at most {most:g}")
         return kind(value)
 
+    def refuse(self, *keys: str) -> None:
+        """Insist that keys are absent, null, zero or false: what they switch on is not implemented."""
+        for key in keys:
+            self.asked.add(key)
+            if self.raw.get(key):
+                raise ConfigError(f"{self.path}: {key} is {self.raw[key]!r}; only a checkpoint without it is supported")
+
     def require(self, key: str, expected: Any, default: Any = None) -> None:
         """Insist on the one value of `key` that this forward pass implements."""
         value = self.get(key, type(expected), default)
@@ -122,14 +142,17 @@ def _from_thudm(facts: _Facts) -> tuple[Layout, GLMConfig, set[str]]:
     ):
         facts.require(key, expected)
     facts.require("fp32_residual_connection", False, default=False)
+    facts.refuse("pre_seq_len", "prefix_projection", "quantization_bit")
     facts.require("tie_word_embeddings", False, default=False)
+    n_layers = facts.get("num_layers", int)
+    facts.require("num_hidden_layers", n_layers, default=n_layers)  # later revisions say it twice
     n_heads, head_dim = facts.get("num_attention_heads", int), facts.get("kv_channels", int)
     grouped = facts.get("multi_query_attention", bool)
     config = GLMConfig(
         vocab_size=facts.get("padded_vocab_size", int),
         hidden_size=facts.get("hidden_size", int),
         ffn_size=facts.get("ffn_hidden_size", int),
-        n_layers=facts.get("num_layers", int),
+        n_layers=n_layers,
         n_heads=n_heads,
         n_kv_heads=facts.get("multi_query_group_num", int) if grouped else n_heads,
         head_dim=head_dim,
@@ -169,8 +192,10 @@ def _hf_rope(facts: _Facts) -> tuple[float, float]:
     which its model code then took as one half."""
     facts.asked |= {"rope_parameters", "rope_scaling", "rope_theta", "partial_rotary_factor"}
     nested = facts.raw.get("rope_parameters")
-    if facts.raw.get("rope_scaling") is not None:
-        raise ConfigError(f"{facts.path}: rope_scaling is {facts.raw['rope_scaling']!r}; no scaling is implemented")
+    facts.refuse("rope_ratio")  # of the original layout: beside a rope_theta there is no telling which holds
+    scaling = facts.raw.get("rope_scaling")
+    if scaling is not None and scaling != {"rope_type": "default"}:
+        raise ConfigError(f"{facts.path}: rope_scaling is {scaling!r}; no scaling is implemented")
     if nested is None:
         return facts.get("rope_theta", float), facts.get("partial_rotary_factor", float, default=0.5)
     if not isinstance(nested, dict):
@@ -186,12 +211,12 @@ def _hf_rope(facts: _Facts) -> tuple[float, float]:
 # and multiplied by it again).
 HARMLESS = frozenset(
     """
-    _attn_implementation _name_or_path architectures attention_dropout attention_softmax_in_fp32 attn_implementation
-    auto_map bias_dropout_fusion bos_token_id chunk_size_feed_forward classifier_dropout dtype eos_token_id
-    apply_query_key_layer_scaling hidden_dropout id2label initializer_range is_decoder is_encoder_decoder
-    kv_cache_quantization label2id max_length model_type multi_query_group_num num_hidden_layers num_layers
-    output_attentions output_hidden_states pad_token_id padded_vocab_size pre_seq_len prefix_projection problem_type
-    pruned_heads quantization_bit return_dict rope_ratio seq_length tf_legacy_loss torch_dtype torchscript
-    transformers_version use_bfloat16 use_cache vocab_size
+    _attn_implementation _attn_implementation_autoset _name_or_path apply_query_key_layer_scaling architectures
+    attention_dropout attention_softmax_in_fp32 attn_implementation auto_map bias_dropout_fusion bos_token_id
+    chunk_size_feed_forward classifier_dropout dtype eos_token_id hidden_dropout id2label initializer_range
+    is_decoder is_encoder_decoder kv_cache_quantization label2id max_length model_type multi_query_group_num
+    num_hidden_layers num_layers output_attentions output_hidden_states pad_token_id problem_type pruned_heads
+    return_dict tf_legacy_loss torch_dtype torchscript transformers_version unsloth_version use_bfloat16 use_cache
+    vocab_size
     """.split()
 )

@@ -74,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _load(args: argparse.Namespace) -> LLM:
-    from ..llm import load_model  # imports torch: not before the flags were understood
+    from ..loading import load_model  # imports torch: not before the flags were understood
 
     return load_model(args.model, device=args.device, dtype=args.dtype)
 

@@ -9,8 +9,8 @@ from typing import Literal
 import torch
 
 from ..models.glm import GLM
-from ..sampling import SamplingParams
-from .sampler import Sampler, TokenLogprob
+from ..sampling import SamplingParams, TokenLogprob
+from .sampler import Sampler
 
 PROMPT_CHUNK = 2048  # tokens of the prompt computed at a time: bounds activations, changes no result
 FIRST_ROOM = 1024  # tokens of the reply to allocate the cache for at first; a context of 128K would take 5 GB at once

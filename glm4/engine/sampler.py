@@ -3,24 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from ..errors import GenerationError
-from ..sampling import SamplingParams
+from ..sampling import SamplingParams, TokenLogprob
 
 GREEDY_BELOW = 1e-5  # as in vLLM: dividing by less overflows float32, and the likeliest token is certain long before
-
-
-@dataclass(frozen=True)
-class TokenLogprob:
-    """A chosen token's natural log-probability under the model itself, and those of the likeliest tokens."""
-
-    token_id: int
-    logprob: float
-    top: dict[int, float]  # token id -> log-probability, likeliest first
 
 
 class Sampler:

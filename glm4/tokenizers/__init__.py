@@ -5,5 +5,6 @@ Self-contained: this folder is copied as it is next to an exported Hugging Face 
 
 from .bpe import Tokenizer, load_tokenizer
 from .detokenizer import Detokenizer
+from .stop import StopMatcher
 
-__all__ = ["Detokenizer", "Tokenizer", "load_tokenizer"]
+__all__ = ["Detokenizer", "StopMatcher", "Tokenizer", "load_tokenizer"]

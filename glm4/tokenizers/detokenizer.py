@@ -6,6 +6,7 @@ import codecs
 from collections.abc import Sequence
 
 from .bpe import Tokenizer
+from .stop import StopMatcher
 
 
 class Detokenizer:
@@ -19,82 +20,36 @@ class Detokenizer:
 
     def __init__(self, tokenizer: Tokenizer, stop: Sequence[str] = (), skip_special_tokens: bool = True) -> None:
         """stop: strings that end the text; each must be non-empty (ValueError)."""
-        if isinstance(stop, str):
-            stop = (stop,)
-        for text in stop:
-            if not isinstance(text, str) or not text:
-                raise ValueError(f"stop string {text!r} must be a non-empty string")
         self._tokenizer = tokenizer
         self._skip_special_tokens = skip_special_tokens
         self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
-        self._stop = [_StopString(text) for text in stop]
-        self._withheld = ""
+        self._stop = StopMatcher(stop)
         # With control tokens kept, decode() parts runs of text and control tokens by a space.
         self._anything_before = False
         self._space_due = False
-        self.stopped: str | None = None
+
+    @property
+    def stopped(self) -> str | None:
         """The stop string that ended the text, once one has; push and finish then return nothing more."""
+        return self._stop.stopped
 
     def push(self, token_id: int) -> str:
         """Take one id; return the text that is now safe to show, often "". Raises ValueError for an id out of range."""
         if not self._tokenizer.is_special(token_id):
-            return self._release(self._run(self._utf8.decode(self._tokenizer.bytes_of(token_id))))
+            return self._stop.push(self._run(self._utf8.decode(self._tokenizer.bytes_of(token_id))))
         if self._skip_special_tokens:
             return ""
         text = self._run(self._utf8.decode(b"", final=True))
         text += " " * self._anything_before + self._tokenizer.bytes_of(token_id).decode("utf-8")
         self._anything_before = self._space_due = True
-        return self._release(text)
+        return self._stop.push(text)
 
     def finish(self) -> str:
         """The rest: an unfinished character as U+FFFD, and what was withheld for a stop string that never came."""
-        text = self._release(self._run(self._utf8.decode(b"", final=True)))
-        if self.stopped is None:
-            text, self._withheld = text + self._withheld, ""
-        return text
+        return self._stop.push(self._run(self._utf8.decode(b"", final=True))) + self._stop.finish()
 
     def _run(self, text: str) -> str:
         if not text:
             return ""
         space, self._space_due, self._anything_before = " " * self._space_due, False, True
         return space + text
-
-    def _release(self, text: str) -> str:
-        if self.stopped is not None:
-            return ""
-        if not self._stop:
-            return text
-        for index, char in enumerate(text):
-            # Every stop string takes the character; of those it completes, the longest reaches furthest back.
-            complete = [stop for stop in self._stop if stop.push(char)]
-            if complete:
-                self.stopped = max((stop.text for stop in complete), key=len)
-                shown = self._withheld + text[: index + 1]
-                self._withheld = ""
-                return shown[: len(shown) - len(self.stopped)]
-        text = self._withheld + text
-        safe = len(text) - max(stop.matched for stop in self._stop)
-        self._withheld = text[safe:]
-        return text[:safe]
-
-
-class _StopString:
-    """Knuth-Morris-Pratt search fed one character at a time: how much of the string's beginning the text ends with."""
-
-    def __init__(self, text: str) -> None:
-        self.text = text
-        self.matched = 0  # characters of `text` that the text so far ends with
-        self._fallback = [0] * len(text)  # for each prefix, its longest proper prefix that is also its suffix
-        length = 0
-        for i in range(1, len(text)):
-            while length and text[i] != text[length]:
-                length = self._fallback[length - 1]
-            length += text[i] == text[length]
-            self._fallback[i] = length
-
-    def push(self, char: str) -> bool:
-        """Whether the string is complete with this character."""
-        while self.matched and char != self.text[self.matched]:
-            self.matched = self._fallback[self.matched - 1]
-        self.matched += char == self.text[self.matched]
-        return self.matched == len(self.text)

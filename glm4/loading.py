@@ -1,0 +1,129 @@
+"""load_model: from a name to an `LLM`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .chat import ChatTokenizer
+from .checkpoints import load_model_weights, read_architecture, read_json
+from .errors import CheckpointError, ConfigError, InputError
+from .hub import DEFAULT_MODEL, resolve_folder
+from .llm import LLM
+from .memory import memory_errors_explained
+from .sampling import SamplingParams, defaults_from
+
+DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
+
+
+def load_model(
+    model: str | os.PathLike[str] | None = None,
+    *,
+    device: str | torch.device = "auto",
+    dtype: str | torch.dtype = "auto",
+    revision: str | None = None,
+    max_context: int | None = None,
+) -> LLM:
+    """Load a checkpoint for inference. No code that comes with it is run.
+
+    Args:
+        model: a folder as downloaded, in the original layout or transformers'; a hub id such as
+            "THUDM/glm-4-9b-chat"; None for the small default model in the package.
+        device: "cpu", "cuda", "cuda:1", "mps"; "auto" takes a GPU if there is one.
+        dtype: "bfloat16", "float16" or "float32"; "auto" takes the checkpoint's own.
+        revision: branch, tag or commit on the hub.
+        max_context: tokens that prompt and reply may have together; None for all the checkpoint was trained for.
+
+    Raises:
+        CheckpointError: files missing, damaged or not fitting together; the hub out of reach.
+        ConfigError: a family this library does not know, or a fact of the architecture missing.
+        InputError: an argument that cannot be honoured.
+        OutOfMemory: the weights do not fit.
+    """
+    place, wanted_dtype = _device(device), _dtype(dtype)
+    folder = resolve_folder(model, revision)
+    architecture = read_architecture(folder)
+    trained = architecture.config.max_positions
+    if max_context is not None and (
+        not isinstance(max_context, int) or isinstance(max_context, bool) or not 1 <= max_context <= trained
+    ):
+        raise InputError(f"max_context is {max_context!r}; {folder} was trained for {trained}, pass 1 to {trained}")
+    generation_file = folder / "generation_config.json"
+    generation_config = read_json(generation_file) if generation_file.is_file() else {}
+    tokenizer, why_no_tokenizer = _tokenizer(folder, architecture.raw)
+    vocab_size = architecture.config.vocab_size
+    if tokenizer is not None and tokenizer.vocab_size > vocab_size:
+        raise CheckpointError(
+            f"{folder}: the tokenizer has {tokenizer.vocab_size} tokens and the model only {vocab_size}; "
+            "they belong to different checkpoints"
+        )
+    stop_ids = set() if tokenizer is None else set(tokenizer.stop_token_ids)
+    stop_ids |= _eos_ids(folder / "config.json", architecture.raw, vocab_size)
+    stop_ids |= _eos_ids(generation_file, generation_config, vocab_size)
+    kind = wanted_dtype or DTYPES.get(architecture.dtype or "", torch.bfloat16)
+    with memory_errors_explained(f"the weights of {folder}", "Free some, or load on another device="):
+        weights = load_model_weights(folder, architecture, dtype=kind, device=place)
+    return LLM(
+        weights,
+        tokenizer,
+        why_no_tokenizer=why_no_tokenizer,
+        name="default" if folder == DEFAULT_MODEL else str(model),
+        stop_token_ids=frozenset(stop_ids),
+        default_sampling=_defaults(generation_file, generation_config),
+        context=max_context or trained,
+    )
+
+
+def _device(device: str | torch.device) -> torch.device:
+    if device == "auto":
+        accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+        return accelerator or torch.device("cpu")
+    try:
+        if torch.device(device).type == "meta":
+            raise RuntimeError("it holds no data")
+        return torch.empty(0, device=device).device
+    except (RuntimeError, AssertionError, TypeError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f'device {device!r} cannot be used ({reason}); pass "cpu", or "auto"') from error
+
+
+def _dtype(dtype: str | torch.dtype) -> torch.dtype | None:
+    if dtype == "auto":
+        return None
+    found = dtype if dtype in DTYPES.values() else DTYPES.get(str(dtype))
+    if not isinstance(found, torch.dtype):
+        raise InputError(f"dtype is {dtype!r}; known: auto, {', '.join(DTYPES)}")
+    return found
+
+
+def _tokenizer(folder: Path, config: Mapping[str, Any]) -> tuple[ChatTokenizer | None, str]:
+    """The folder's tokenizer; if it has none, what to say where text is asked for."""
+    try:
+        return ChatTokenizer.load(folder), ""
+    except CheckpointError as error:
+        if isinstance(error.__cause__, FileNotFoundError):
+            return None, str(error)
+        raise
+
+
+def _eos_ids(file: Path, values: Mapping[str, Any], vocab_size: int) -> set[int]:
+    """The end tokens a file names. All files' are used together: any one of them may have lost some."""
+    value = values.get("eos_token_id")
+    ids = value if isinstance(value, list) else [] if value is None else [value]
+    for i in ids:
+        if not isinstance(i, int) or isinstance(i, bool) or not 0 <= i < vocab_size:
+            raise ConfigError(
+                f"{file}: eos_token_id is {value!r}; expected token ids from 0 to {vocab_size - 1}, one or a list"
+            )
+    return set(ids)
+
+
+def _defaults(file: Path, generation_config: Mapping[str, Any]) -> SamplingParams:
+    try:
+        return defaults_from(generation_config)
+    except InputError as error:
+        raise ConfigError(f"{file}: {error}; correct the file, or remove it to do without its defaults") from error
