@@ -22,21 +22,22 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 ALLOWED: dict[str, set[str]] = {
     "": {"hub", "errors", "messages", "outputs", "sampling", "chat", "llm"},
     "errors": set(),
+    "jsonfile": {"errors"},
     "messages": {"errors"},
     "sampling": {"errors"},
     "hub": {"errors"},
     "outputs": {"errors", "messages"},
     "tokenizers": set(),
     "models": set(),
-    "chat": {"tokenizers", "messages", "errors"},
-    "checkpoints": {"models", "errors"},
+    "chat": {"tokenizers", "messages", "errors", "jsonfile"},
+    "checkpoints": {"models", "errors", "jsonfile"},
     "engine": {"models", "sampling", "errors"},
     "llm": {
         "chat", "checkpoints", "engine", "errors", "hub", "messages", "models", "outputs", "sampling", "tokenizers",
     },
     "cli": {"", "errors", "hub", "llm", "messages", "outputs", "sampling"},
 }  # fmt: skip
-WITHOUT_TORCH = ["", "errors", "messages", "sampling", "outputs", "hub", "tokenizers", "chat", "cli"]
+WITHOUT_TORCH = ["", "errors", "jsonfile", "messages", "sampling", "outputs", "hub", "tokenizers", "chat", "cli"]
 NEEDS_TORCH = {"torch", "transformers", "numpy", "accelerate"}
 STANDALONE = ["models", "tokenizers"]  # exported as files that lie side by side in one folder
 

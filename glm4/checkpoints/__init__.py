@@ -1,7 +1,7 @@
 """Bytes on disk <-> named tensors of a model. Nothing that came with a checkpoint is ever executed."""
 
+from ..jsonfile import read_json
 from .architecture import Architecture, read_architecture
-from .files import read_json
 from .load import load_model_weights
 from .save import save_checkpoint
 
