@@ -58,7 +58,12 @@ class Handler(BaseHTTPRequestHandler):
             self.send({"id": "owner/tiny", "modelId": "owner/tiny", "sha": COMMIT, "siblings": siblings}, body)
         elif path.startswith("/api/models/owner/tiny/tree/") and path.split("/")[6] in ("main", "v1", COMMIT):
             entries = [
-                {"type": "file", "path": f.name, "size": f.stat().st_size, "oid": hashlib.sha1(f.name.encode()).hexdigest()}
+                {
+                    "type": "file",
+                    "path": f.name,
+                    "size": f.stat().st_size,
+                    "oid": hashlib.sha1(f.name.encode()).hexdigest(),
+                }
                 for f in files
             ]
             self.send(entries, body)

@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
             chat.answer(sys.stdin.read() if args.prompt == "-" else args.prompt)
             return 0
         _note(_banner(llm, args.model))
-        _talk(chat)
+        return _talk(chat)
     except Glm4Error as error:
         _note(f"error: {error}")
         return 1
@@ -95,16 +95,20 @@ def _note(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def _talk(chat: _Chat) -> None:
+def _talk(chat: _Chat) -> int:
+    """Answer line by line. Returns the exit status: for a pipe, 1 if any line could not be answered."""
+    failed = False
     for line in _lines():
         if line.strip().lower() in EXIT_WORDS:
-            return
+            break
         if not line.strip():
             continue
         try:
             chat.answer(line)
         except Glm4Error as error:
+            failed = True
             _note(f"error: {error}")
+    return int(failed and not sys.stdin.isatty())
 
 
 def _lines() -> Iterator[str]:
@@ -133,36 +137,36 @@ class _Chat:
         self.turns: list[list[Message]] = []  # each starts with the user's message
         flags = {name: getattr(args, name) for name in ("temperature", "top_p", "max_tokens", "seed")}
         self.sampling = {name: value for name, value in flags.items() if value is not None}
+        llm.default_sampling.updated(self.sampling)  # refuses flags that cannot be honoured now, not at the first reply
 
     def answer(self, text: str) -> None:
-        """Stream the reply to `text` to standard output. The turn is kept unless the model refused the prompt."""
-        turn: list[Message] = [{"role": "user", "content": text}]
-        self.turns.append(turn)
-        try:
-            self._drop_old_turns()
-            turn.append(self._reply())
-        except Glm4Error:
-            self.turns.pop()
-            raise
+        """Stream the reply to `text` to standard output. If it is refused, the conversation stays as it was."""
+        question: Message = {"role": "user", "content": text}
+        kept = self._turns_that_fit(question)
+        messages = self.system + [message for turn in kept for message in turn] + [question]
+        answer = self._reply(messages)
+        self.turns = [*kept, [question, answer]]
 
-    def _messages(self) -> list[Message]:
-        return self.system + [message for turn in self.turns for message in turn]
-
-    def _drop_old_turns(self) -> None:
+    def _turns_that_fit(self, question: Message) -> list[list[Message]]:
+        """The turns so far, without as many of the oldest as must go to leave room for a reply to `question`."""
         room = min(self.sampling.get("max_tokens", MIN_ROOM), MIN_ROOM)
-        dropped = 0
-        while len(self.turns) > 1 and len(self.llm.tokenizer.render(self._messages())) + room > self.llm.context:
-            del self.turns[0]
-            dropped += 1
-        if dropped:
-            _note(f"(the conversation outgrew the context: the oldest {dropped} turn{'s' * (dropped > 1)} left out)")
+        for dropped in range(len(self.turns) + 1):
+            kept = self.turns[dropped:]
+            messages = self.system + [message for turn in kept for message in turn] + [question]
+            if len(self.llm.tokenizer.render(messages)) + room <= self.llm.context:
+                if dropped:
+                    plural = "s" * (dropped > 1)
+                    _note(f"(the conversation outgrew the context: the oldest {dropped} turn{plural} left out)")
+                return kept
+        return []  # not even the question alone leaves that much room; the model says whether it fits at all
 
-    def _reply(self) -> Message:
+    def _reply(self, messages: list[Message]) -> Message:
         pieces: list[str] = []
         count = 0
         start = time.perf_counter()
         first = start
-        deltas = self.llm.stream(self._messages(), **self.sampling)
+        reason = None
+        deltas = self.llm.stream(messages, **self.sampling)
         if sys.stdin.isatty() and sys.stdout.isatty():
             print("GLM: ", end="", flush=True)
         try:
@@ -170,10 +174,13 @@ class _Chat:
                 first = first if count else time.perf_counter()
                 count += len(delta.token_ids)
                 pieces.append(delta.text)
+                reason = delta.finish_reason
                 print(visible(delta.text), end="", flush=True)
         except KeyboardInterrupt:
             print(" [stopped]", end="")
         print(flush=True)
+        if reason == "length" and "max_tokens" not in self.sampling:
+            _note("(cut off: the context is full)")
         if self.stats and count:
             _note(_speed(count, first - start, time.perf_counter() - first))
         return {"role": "assistant", "content": "".join(pieces)}

@@ -102,15 +102,26 @@ def test_stats_count_what_was_written(babbler: Path) -> None:
 
 
 def test_a_conversation_that_outgrows_the_context_loses_its_oldest_turns(babbler: Path) -> None:
-    long_line = b"x" * 1500 + b"\n"
-    too_long = b"y" * 5000 + b"\n"
-    done = run("--model", str(babbler), "--max-tokens", "5", stdin=long_line * 4 + too_long + b"hi\n")
-    assert done.returncode == 0
-    notes = done.stderr.decode()
-    assert "the oldest 1 turn left out" in notes
-    assert "error: the prompt has 50" in notes  # refused, and the next line is answered
-    assert "the context of" in notes
-    assert done.stdout.count(b"\n") >= 5
+    lines = [b"x" * 1500] * 4 + [b"y" * 5000, b"hi"]
+    done = run("--model", str(babbler), "--max-tokens", "5", stdin=b"\n".join(lines))
+    notes = done.stderr.decode().splitlines()[-3:]
+    assert "the oldest 1 turn left out" in notes[0]  # the third x
+    assert "the oldest 1 turn left out" in notes[1]  # the fourth
+    assert notes[2].startswith("error: the prompt has 50")  # y is refused, and drops nothing: "hi" still fits
+    assert "the context of" in notes[2]
+    assert done.returncode == 1  # a script should know that a line went unanswered
+
+
+def test_a_refused_message_leaves_the_conversation_as_it_was() -> None:
+    told, too_long, asked = b"My name is Qeltrami.", b"word " * 4000, b"What is my name?"
+    with_it = run(stdin=b"\n".join([told, too_long, asked])).stdout.splitlines()
+    without = run(stdin=b"\n".join([told, asked])).stdout.splitlines()
+    assert with_it == without
+
+
+def test_a_reply_cut_off_by_the_context_is_announced(babbler: Path) -> None:
+    done = run("--model", str(babbler), "--prompt", "x" * 4050)
+    assert done.stderr == b"(cut off: the context is full)\n"
 
 
 def test_a_reader_that_goes_away_is_no_error(babbler: Path) -> None:
