@@ -149,8 +149,8 @@ class LLM:
             PromptTooLong: no room left in the context. All prompts are checked before the first is computed.
         """
         params = self._params(sampling_params, sampling)
-        values: Any = prompt.tolist() if hasattr(prompt, "tolist") else prompt
-        if isinstance(values, str) or (isinstance(values, Sequence) and values and _is_integer(values[0])):
+        values = _plain(prompt)
+        if isinstance(values, (str, bytes)) or (isinstance(values, Sequence) and values and _is_integer(values[0])):
             return self._complete(self._prompt_ids(values), params)
         if not isinstance(values, Sequence) or not values:
             raise InputError(f"the prompt is {prompt!r}; pass text, token ids, or a list of either")
@@ -199,14 +199,17 @@ class LLM:
         except (ValueError, TypeError, RuntimeError) as error:
             raise InputError(f"{name} is not a rectangle of integers: {error}") from error
         tensor = tensor[None] if tensor.ndim == 1 else tensor
-        if tensor.ndim != 2 or not tensor.numel() or tensor.is_floating_point():
+        is_integer = not tensor.is_floating_point() and not tensor.is_complex()
+        is_integer &= tensor.dtype != torch.bool or name == "attention_mask"
+        if tensor.ndim != 2 or not tensor.numel() or not is_integer:
             raise InputError(f"{name} must be integers [B, T], not {tensor.dtype} of shape {list(tensor.shape)}")
         if like is not None and tensor.shape != like.shape:
             raise InputError(f"{name} has shape {list(tensor.shape)}, the ids have {list(like.shape)}")
+        tensor = tensor.long()  # torch finds no minimum of unsigned integers
         low, high = int(tensor.min()), int(tensor.max())
         if low < 0 or high >= upper:
             raise InputError(f"{name} holds {low if low < 0 else high}; it must be from 0 to {upper - 1}")
-        return tensor.long().to(self.device)
+        return tensor.to(self.device)
 
     def _chat_prompt(self, messages: Messages, tools: Tools) -> tuple[list[int], tuple[Tool, ...]]:
         """The conversation as ids, and every tool it declares."""
@@ -226,12 +229,13 @@ class LLM:
             raise InputError(f"sampling_params is {sampling_params!r}; pass a SamplingParams, or its fields by name")
         return (sampling_params or self.default_sampling).updated(changes)
 
-    def _prompt_ids(self, prompt: Prompt) -> list[int]:
+    def _prompt_ids(self, prompt: Any) -> list[int]:
+        prompt = _plain(prompt)
         if isinstance(prompt, str):
             if not prompt:
                 raise InputError("the prompt is empty; pass some text")
             ids = self.tokenizer.encode(prompt)
-        elif isinstance(prompt, Iterable):
+        elif isinstance(prompt, Sequence) and not isinstance(prompt, bytes):
             ids = [operator.index(i) if _is_integer(i) else i for i in prompt]
         else:
             raise InputError(f"the prompt is {prompt!r}; pass text or token ids")
@@ -328,6 +332,11 @@ def _whole(deltas: Iterable[Delta], params: SamplingParams) -> Reply:
         token_ids=[i for piece in pieces for i in piece.token_ids],
         logprobs=None if params.logprobs is None else [entry for piece in pieces for entry in piece.logprobs],
     )
+
+
+def _plain(prompt: Any) -> Any:
+    """A tensor's or an array's numbers as lists; anything else as it is."""
+    return prompt.tolist() if hasattr(prompt, "tolist") else prompt
 
 
 def _is_integer(value: object) -> bool:

@@ -6,6 +6,7 @@ import math
 from dataclasses import FrozenInstanceError, fields
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -38,8 +39,9 @@ not_an_integer = (
 
 
 def refused(name: str, value: Any) -> None:
-    """Both ways of making one refuse the value, naming it and the parameter."""
-    for make in (lambda: SamplingParams(**{name: value}), lambda: SamplingParams().updated({name: value})):
+    """Both ways of making one refuse the value, naming it and the parameter. To `updated`, None means no change."""
+    ways = [lambda: SamplingParams(**{name: value}), lambda: SamplingParams().updated({name: value})]
+    for make in ways[: 1 if value is None else 2]:
         with pytest.raises(InputError) as caught:
             make()
         assert str(caught.value).startswith(f"{name} is "), f"{name} is not named first: {caught.value}"
@@ -160,6 +162,27 @@ def test_updated_leaves_the_original() -> None:
     assert defaults == SamplingParams(temperature=0.8, top_p=0.8)
     with pytest.raises(FrozenInstanceError):
         defaults.temperature = 1.0  # type: ignore[misc]
+
+
+def test_none_leaves_a_default_in_force() -> None:
+    """A server or a command line passes what was not given as None."""
+    defaults = SamplingParams(temperature=0.8, max_tokens=7, seed=3)
+    assert defaults.updated({"temperature": None, "max_tokens": None, "seed": None, "n": None}) == defaults
+
+
+def test_numpys_integers_are_integers() -> None:
+    """They come out of arrays of seeds and ids; kept as Python's own, which JSON can hold."""
+    params = SamplingParams(seed=np.int64(5), max_tokens=np.uint8(7), stop_token_ids=[np.int32(2)])  # type: ignore
+    assert (params.seed, params.max_tokens, params.stop_token_ids) == (5, 7, (2,))
+    assert [type(v) for v in (params.seed, params.max_tokens, *params.stop_token_ids)] == [int] * 3
+
+
+def test_singles() -> None:
+    """n requests for one reply each, seeds counted on and wrapped around 64 bits, which is what a generator takes."""
+    params = SamplingParams(n=3, seed=2**63 - 2, top_p=0.5)
+    seeds = [2**63 - 2, 2**63 - 1, -(2**63)]
+    assert params.singles() == [SamplingParams(n=1, seed=seed, top_p=0.5) for seed in seeds]
+    assert SamplingParams(n=2).singles() == [SamplingParams()] * 2
 
 
 def test_vllms_defaults() -> None:

@@ -148,12 +148,62 @@ def test_hf_facts_that_cannot_be_honoured(changes: dict[str, Any], message: str,
     assert str(tmp_path / "config.json") in str(caught.value)
 
 
+@pytest.mark.parametrize("layout", ["thudm", "hf"])
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"vision_config": {"hidden_size": 8}}, "vision tower"),
+        ({"quantization_config": {"quant_method": "gptq", "bits": 4}}, "quantized .*'gptq'.*unquantized"),
+        ({"quantization_config": "awq"}, "quantized .*'awq'"),
+    ],
+    ids=str,
+)
+def test_checkpoints_of_the_family_that_need_more(
+    layout: str, changes: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    """By name, and not as tensors that are missing or of no use."""
+    random_checkpoint(tmp_path, layout)
+    write_config(tmp_path, config_of(tmp_path) | changes)
+    with pytest.raises(ConfigError, match=rf"config\.json: .*{message}"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("pre_seq_len", 128), ("quantization_bit", 4), ("prefix_projection", True), ("num_hidden_layers", 3)],
+)
+def test_switches_that_change_the_original(key: str, value: Any, thudm: Path) -> None:
+    """Prefix tuning, on-the-fly quantization, two keys that say different things."""
+    write_config(thudm, config_of(thudm) | {key: value})
+    with pytest.raises(ConfigError, match=rf"config\.json: {key} is {value}"):
+        load(thudm)
+    switched_off = {"pre_seq_len": None, "quantization_bit": 0, "prefix_projection": False, "num_hidden_layers": 2}
+    write_config(thudm, config_of(thudm) | switched_off)
+    load(thudm)
+
+
+def test_a_base_beside_a_ratio(tmp_path: Path) -> None:
+    """rope_ratio belongs to the original's layout: with a rope_theta beside it there is no telling which holds."""
+    random_checkpoint(tmp_path, "hf")
+    write_config(tmp_path, config_of(tmp_path) | {"rope_ratio": 500})
+    with pytest.raises(ConfigError, match="rope_ratio is 500"):
+        load(tmp_path)
+
+
+def test_a_lora_adapter_instead_of_a_model(thudm: Path) -> None:
+    """The folder that fine-tuning leaves behind."""
+    (thudm / "config.json").rename(thudm / "adapter_config.json")
+    with pytest.raises(CheckpointError, match=rf"{thudm} holds a LoRA adapter.*merge it"):
+        load(thudm)
+
+
 def test_sizes_that_are_possible_one_by_one(thudm: Path) -> None:
     """Each fits an integer, their product does not."""
     write_config(thudm, config_of(thudm) | {"padded_vocab_size": 2**31 - 1, "hidden_size": 2**31 - 1})
     with pytest.raises(ConfigError, match="too large to exist"):
         load(thudm)
-    write_config(thudm, config_of(thudm) | {"num_layers": 2**31 - 1, "hidden_size": 32, "padded_vocab_size": 320})
+    many = {"num_layers": 2**31 - 1, "num_hidden_layers": 2**31 - 1}
+    write_config(thudm, config_of(thudm) | many | {"hidden_size": 32, "padded_vocab_size": 320})
     with pytest.raises(ConfigError, match=r"num_layers.* is 2147483647"):
         load(thudm)
 

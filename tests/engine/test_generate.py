@@ -71,6 +71,33 @@ def test_a_prompt_in_chunks_equals_a_whole_one(
         assert one.logprob.top == pytest.approx(other.logprob.top, abs=1e-4)
 
 
+@pytest.mark.parametrize("room", [1, 2, 5])
+def test_a_growing_cache_changes_nothing(model: GLM, room: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reply without a limit starts with little memory; it must not start anew each time it takes more."""
+    prompt = random_ids(7, 9).tolist()
+    expected = run(model, prompt, max_tokens=30, logprobs=1)
+    monkeypatch.setattr(module, "FIRST_ROOM", room)
+    grown = run(model, prompt, max_tokens=30, logprobs=1)
+    assert grown == expected
+
+
+def test_the_cache_is_never_larger_than_the_request() -> None:
+    """A context of 128K tokens must not be allocated for a reply of 20."""
+    sizes: list[int] = []
+    wide = random_model(seed=21, max_positions=100_000)
+    original = wide.new_cache
+
+    def new_cache(batch: int, capacity: int) -> Any:
+        sizes.append(capacity)
+        return original(batch, capacity)
+
+    wide.new_cache = new_cache  # type: ignore[method-assign]
+    next(iter(generate(wide, [1, 2, 3], SamplingParams(max_tokens=20), (), 100_000)))
+    next(iter(generate(wide, [1, 2, 3], SamplingParams(), (), 100_000)))
+    assert sizes[0] == 23
+    assert sizes[1] <= 3 + module.FIRST_ROOM
+
+
 def test_only_the_last_rows_head_is_computed(model: GLM) -> None:
     """151,552 logits for each of a hundred thousand prompt tokens would be 60 GB."""
     rows: list[int] = []

@@ -55,6 +55,23 @@ def test_a_full_cache_says_how_much_is_needed() -> None:
     assert cache.length == 3
 
 
+def test_growing_keeps_what_was_written_and_makes_room() -> None:
+    """And only that: what lies behind the filled slots is not worth moving."""
+    cache = new_cache(capacity=3)
+    k = torch.randn(2, 3, 3, 4, generator=torch.Generator().manual_seed(1))
+    for layer in (0, 1):
+        cache.layer(layer).update(k + layer, -k - layer)
+    cache.advance(3)
+    cache.rewind(1)
+    cache.grow(7)
+    assert (cache.capacity, cache.length) == (7, 2)
+    more = torch.ones(2, 3, 5, 4)
+    for layer in (0, 1):
+        keys, values = cache.layer(layer).update(more, more)
+        assert torch.equal(keys, torch.cat((k[:, :, :2] + layer, more), dim=2))
+        assert torch.equal(values, torch.cat((-k[:, :, :2] - layer, more), dim=2))
+
+
 @pytest.mark.parametrize("n", [-1, 4])
 def test_rewind_refuses_what_was_never_written(n: int) -> None:
     """A negative rewind would expose uninitialised memory."""
