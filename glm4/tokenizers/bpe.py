@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
+import operator
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import SupportsIndex
 
 import tiktoken
 
+from .vocabulary import PATTERN as PATTERN
+from .vocabulary import PREFIX_TOKENS as PREFIX_TOKENS
 from .vocabulary import read_vocabulary
 
-PATTERN = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
-    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
-"""How text is cut before merging: the original's pattern (it is cl100k's, which never looks past one chunk)."""
-
-PREFIX_TOKENS = ("[gMASK]", "<sop>")
 STOP_TOKENS = ("<|endoftext|>", "<|user|>", "<|observation|>")
 
 # tiktoken's regex engine recurses once per character of a white space run and dies of it near half a million, so
@@ -32,13 +29,11 @@ def load_tokenizer(folder: str | os.PathLike[str], *, padded_vocab_size: int | N
     The control tokens follow the ranks in the original's order unless tokenizer_config.json gives them other ids.
     `padded_vocab_size` is the number of rows of the model's embedding, where known.
 
-    Raises FileNotFoundError naming the missing file, ValueError naming a damaged one with the line and the remedy.
+    Raises FileNotFoundError naming the missing file, ValueError naming a damaged or unreadable one, or a
+    tokenizer.json that is not GLM-4's, with the place and the remedy.
     """
     vocabulary = read_vocabulary(Path(folder))
-    return Tokenizer(
-        vocabulary.ranks, vocabulary.special_tokens, pattern=vocabulary.pattern or PATTERN,
-        padded_vocab_size=padded_vocab_size,
-    )  # fmt: skip
+    return Tokenizer(vocabulary.ranks, vocabulary.special_tokens, padded_vocab_size=padded_vocab_size)
 
 
 class Tokenizer:
@@ -65,11 +60,9 @@ class Tokenizer:
         """All ids, control tokens included (151,343 for GLM-4-9B). transformers' vocab_size leaves them out."""
         self.padded_vocab_size: int = max(padded_vocab_size or 0, self.vocab_size)
         """Ids up to here can be decoded; from `vocab_size` on they are padding and decode to ""."""
-        self._bytes: list[bytes] = [b""] * self.vocab_size
-        for token, rank in ranks.items():
-            self._bytes[rank] = token
-        for name, token_id in self.special_tokens.items():
-            self._bytes[token_id] = name.encode("utf-8")
+        # By id, and no list: control tokens may have any ids, however far off.
+        self._bytes = {rank: token for token, rank in ranks.items()}
+        self._bytes |= {token_id: name.encode("utf-8") for name, token_id in self.special_tokens.items()}
         # Longest first, so that a token which begins with another one wins.
         names = sorted(self.special_tokens, key=len, reverse=True)
         self._special_pattern = re.compile("(" + "|".join(map(re.escape, names)) + ")") if names else None
@@ -112,18 +105,22 @@ class Tokenizer:
         return [token_id for piece in _cut_long_space(text) for token_id in self._bpe.encode_ordinary(piece)]
 
     def decode(
-        self, ids: Iterable[int], skip_special_tokens: bool = False, *, spaces_between_special_tokens: bool = True
+        self,
+        ids: Iterable[SupportsIndex],
+        skip_special_tokens: bool = False,
+        *,
+        spaces_between_special_tokens: bool = True,
     ) -> str:
         """Ids to text. Bytes that are no UTF-8 become U+FFFD; padding ids become nothing.
 
         `spaces_between_special_tokens`: with control tokens kept, a space parts each from its neighbours
         ("[gMASK] <sop>"), as the original's decode has it (transformers' slow tokenizers do that by default).
 
-        Raises ValueError for an id outside 0 <= id < padded_vocab_size.
+        Raises ValueError for an id outside 0 <= id < padded_vocab_size, or no integer (numpy's are integers too).
         """
         runs: list[str] = []
         pending: list[bytes] = []
-        for token_id in ids:
+        for token_id in map(_as_id, ids):
             if token_id in self._special_names:
                 if not skip_special_tokens:
                     runs += [b"".join(pending).decode("utf-8", "replace"), self._special_names[token_id]]
@@ -133,21 +130,34 @@ class Tokenizer:
         runs.append(b"".join(pending).decode("utf-8", "replace"))
         return (" " if spaces_between_special_tokens else "").join(run for run in runs if run)
 
-    def bytes_of(self, token_id: int) -> bytes:
+    def bytes_of(self, token_id: SupportsIndex) -> bytes:
         """The bytes one id stands for; a control token's are its name, a padding id's none. Not always whole UTF-8.
 
-        Raises ValueError for an id outside 0 <= id < padded_vocab_size.
+        Raises ValueError for an id outside 0 <= id < padded_vocab_size, or no integer.
         """
+        token_id = _as_id(token_id)
         if not 0 <= token_id < self.padded_vocab_size:
             raise ValueError(
                 f"token id {token_id} is out of range: this tokenizer has ids 0 to {self.vocab_size - 1}"
                 + (f", padded to {self.padded_vocab_size - 1}" if self.padded_vocab_size > self.vocab_size else "")
             )
-        return self._bytes[token_id] if token_id < self.vocab_size else b""
+        return self._bytes.get(token_id, b"")
 
-    def is_special(self, token_id: int) -> bool:
-        """Whether the id is a control token's."""
-        return token_id in self._special_names
+    def is_special(self, token_id: SupportsIndex) -> bool:
+        """Whether the id is a control token's. Raises ValueError for no integer."""
+        return _as_id(token_id) in self._special_names
+
+
+def _as_id(value: SupportsIndex) -> int:
+    """Any library's integer as Python's. True is no id, though Python takes it for 1."""
+    if type(value) is int:
+        return value
+    try:
+        if not isinstance(value, bool):
+            return operator.index(value)
+    except TypeError:
+        pass
+    raise ValueError(f"token id {value!r} ({type(value).__name__}) is no integer; pass ids as encode returns them")
 
 
 def _cut_long_space(text: str) -> Iterator[str]:

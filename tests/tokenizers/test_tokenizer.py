@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tiktoken
@@ -25,6 +26,7 @@ PATTERN = (
 )
 CONTROL = "<|user|>", "[gMASK]", "<sop>", "<|endoftext|>"
 TINY = tiny_tokenizer(padded_vocab_size=512)
+ID_OF_USER = TINY.special_tokens["<|user|>"]
 
 
 @pytest.fixture(scope="module")
@@ -116,6 +118,27 @@ def test_ids_out_of_range_are_named() -> None:
             TINY.decode([1, bad])
         with pytest.raises(ValueError, match=str(bad)):
             TINY.bytes_of(bad)
+
+
+def test_any_librarys_integers_are_ids() -> None:
+    np = pytest.importorskip("numpy")
+    ids = TINY.encode("hello 👍 你好")
+    for kind in (np.int64, np.uint16):
+        assert TINY.decode(np.array(ids, kind)) == TINY.decode(ids)
+        assert [TINY.bytes_of(kind(i)) for i in ids] == [TINY.bytes_of(i) for i in ids]
+        assert TINY.is_special(kind(ids[0]))
+
+
+@pytest.mark.parametrize("bad", [True, False, 1.0, float(ID_OF_USER), "1", None])
+def test_what_is_no_integer_is_no_id(bad: Any) -> None:
+    for call in (TINY.bytes_of, TINY.is_special, lambda value: TINY.decode([1, value])):
+        with pytest.raises(ValueError, match=rf"token id {bad!r} \({type(bad).__name__}\) is no integer"):
+            call(bad)
+
+
+def test_control_tokens_may_have_any_ids() -> None:
+    tokenizer = Tokenizer(tiny_ranks(), {"<far>": 10**13})
+    assert tokenizer.decode(tokenizer.encode("a<far>")) == "a <far>"
 
 
 def test_padding_ids_decode_to_nothing() -> None:

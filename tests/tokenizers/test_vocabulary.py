@@ -113,6 +113,14 @@ def test_sentencepiece_model_is_recognised(shared: Path, tmp_path: Path) -> None
         ({"added_tokens_decoder": [1]}, "cannot be read"),
         ({"added_tokens_decoder": {"900": {"content": ""}}}, "is empty"),
         ([1], "holds list, not an object"),
+        ({"added_tokens_decoder": {"10000000000000": {"content": "<x>"}}}, "'<x>' has id 10000000000000, outside 0 to"),
+        (
+            {"added_tokens_decoder": {str(2**70): {"content": "<x>"}}},
+            f"'<x>' has id {2**70}, .* right behind the others",
+        ),
+        ({"added_tokens_decoder": {str(N_RANKS + 10_000): {"content": "<x>"}}}, f"outside 0 to {N_RANKS + 9_999};"),
+        ({"added_tokens_decoder": {"-1": {"content": "<x>"}}}, "'<x>' has id -1, outside 0 to"),
+        ({"added_tokens_decoder": {"9" * 5000: {"content": "<x>"}}}, "cannot be read"),
     ],
 )
 def test_damaged_configuration(folder: Path, config: object, says: str) -> None:
@@ -124,6 +132,36 @@ def test_damaged_configuration(folder: Path, config: object, says: str) -> None:
 def test_broken_json(folder: Path) -> None:
     (folder / "tokenizer_config.json").write_bytes(b'{"a": \xff')
     with pytest.raises(ValueError, match=r"tokenizer_config\.json: not valid JSON"):
+        load_tokenizer(folder)
+
+
+def test_a_far_id_within_the_bound(folder: Path) -> None:
+    _configure(folder, {"added_tokens_decoder": {str(N_RANKS + 9_999): {"content": "<far>"}}})
+    tokenizer = load_tokenizer(folder)
+    assert tokenizer.decode([N_RANKS + 9_999, N_RANKS + 5_000]) == "<far>"
+    assert tokenizer.vocab_size == N_RANKS + 10_000
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"a": ' + "9" * 5000 + "}"], ids=["nested", "digits"])
+@pytest.mark.parametrize("name", ["tokenizer_config.json", "tokenizer.json"])
+def test_json_that_python_cannot_hold(folder: Path, name: str, text: str) -> None:
+    if name == "tokenizer.json":
+        (folder / "tokenizer.model").unlink()
+    (folder / name).write_text(text, encoding="utf-8")
+    with pytest.raises(ValueError, match=rf"{name}: not valid JSON .*download the file again"):
+        load_tokenizer(folder)
+
+
+def test_files_that_cannot_be_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "tokenizer_config.json").mkdir()
+    with pytest.raises(ValueError, match=r"tokenizer_config\.json: cannot be read \(Is a directory\); check its perm"):
+        load_tokenizer(folder)
+
+    def denied(path: Path) -> bytes:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "read_bytes", denied)
+    with pytest.raises(ValueError, match=r"tokenizer\.model: cannot be read \(Permission denied\)"):
         load_tokenizer(folder)
 
 
@@ -174,6 +212,51 @@ def test_tokenizer_json_encodes_as_hugging_face_does(hf: tuple[Any, Tokenizer, P
         (lambda data: data.pop("model"), "not a byte-level BPE"),
         (lambda data: data["model"]["vocab"].pop("!"), "not 0 to"),
         (lambda data: data["model"]["vocab"].update({"\u4e00": 9999}), "not a byte-level BPE"),
+        (lambda data: data["model"]["vocab"].update({"!": 1.5}), "not a byte-level BPE.*1.5 is no integer"),
+        (lambda data: data["model"]["merges"].append("a b c"), "not a byte-level BPE"),
+        (lambda data: data["model"].update(dropout=0.1), r"dropout 0\.1"),
+        (lambda data: data["model"].update(byte_fallback=True), "byte_fallback True"),
+        (lambda data: data["model"].update(end_of_word_suffix="</w>"), "end_of_word_suffix '</w>'"),
+        (lambda data: data["added_tokens"][0].update(id=10**13), "has id 10000000000000, outside"),
+        (lambda data: data["added_tokens"][0].update(id=-1), "has id -1, outside"),
+        (lambda data: data["added_tokens"][0].update(id=float("inf")), "inf is no integer"),
+        (lambda data: data.update(normalizer={"type": "NFC"}), "the normalizer {'type': 'NFC'}"),
+        (lambda data: data.update(pre_tokenizer=None), r"pre_tokenizer is \[\], GLM-4's is"),
+        (lambda data: data.update(pre_tokenizer=5), "not a byte-level BPE"),
+        (
+            lambda data: data.update(
+                pre_tokenizer={"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
+            ),
+            r"pre_tokenizer is \['ByteLevel'\]",
+        ),
+        (
+            lambda data: _steps(data).insert(0, {"type": "Digits", "individual_digits": True}),
+            r"pre_tokenizer is \['Digits', 'Split', 'ByteLevel'\]",
+        ),
+        (lambda data: _steps(data).pop(), r"pre_tokenizer is \['Split'\]"),
+        (lambda data: _steps(data)[0].update(pattern={"Regex": r"\w+"}), r"Split has pattern .*w\+"),
+        (lambda data: _steps(data)[0].update(pattern={"String": PATTERN}), "Split has pattern {'String'"),
+        (lambda data: _steps(data)[0].update(behavior="Removed"), "Split has behavior 'Removed'"),
+        (lambda data: _steps(data)[0].update(invert=True), "Split has invert True"),
+        (lambda data: _steps(data)[1].update(use_regex=True), "ByteLevel has use_regex True"),
+        (lambda data: _steps(data)[1].pop("use_regex"), "ByteLevel has use_regex True"),
+        (lambda data: _steps(data)[1].update(add_prefix_space=True), "ByteLevel has add_prefix_space True"),
+        (
+            lambda data: data.update(post_processor={"type": "BertProcessing", "sep": ["a", 1], "cls": ["b", 2]}),
+            r"post_processor \('BertProcessing'\) adds something else",
+        ),
+        (
+            lambda data: data.update(
+                post_processor={
+                    "type": "TemplateProcessing",
+                    "single": [
+                        {"SpecialToken": {"id": "<|user|>", "type_id": 0}},
+                        {"Sequence": {"id": "A", "type_id": 0}},
+                    ],
+                }
+            ),
+            "adds something else",
+        ),
     ],
 )
 def test_other_tokenizer_json_is_refused(
@@ -184,6 +267,51 @@ def test_other_tokenizer_json_is_refused(
     (tmp_path / "tokenizer.json").write_text(json.dumps(data), encoding="utf-8")
     with pytest.raises(ValueError, match=rf"tokenizer\.json.*{says}"):
         load_tokenizer(tmp_path)
+
+
+def _steps(data: Any) -> list[Any]:
+    """The pre_tokenizer's steps."""
+    steps: list[Any] = data["pre_tokenizer"]["pretokenizers"]
+    return steps
+
+
+def test_a_prefix_in_tokenizer_json_is_the_one_that_encode_adds(
+    hf: tuple[Any, Tokenizer, Path], tmp_path: Path
+) -> None:
+    """As transformers' conversion script writes it on request."""
+    tokenizers = pytest.importorskip("tokenizers")
+    theirs = tokenizers.Tokenizer.from_file(str(hf[2]))
+    theirs.post_processor = tokenizers.processors.Sequence(
+        [
+            tokenizers.processors.ByteLevel(trim_offsets=False),
+            tokenizers.processors.TemplateProcessing(
+                single="[gMASK]:0 <sop>:0 $A:0",
+                pair="[gMASK]:0 <sop>:0 $A:0 $B:1",
+                special_tokens=[(token, theirs.token_to_id(token)) for token in ("[gMASK]", "<sop>")],
+            ),
+        ]
+    )
+    theirs.save(str(tmp_path / "tokenizer.json"))
+    assert load_tokenizer(tmp_path).encode("the weather") == theirs.encode("the weather").ids
+
+
+def test_tokenizer_json_as_transformers_converts_it(shared: Path, tmp_path: Path) -> None:
+    """The -hf layout's file is made from tokenizer.model by this converter; here from a part of the real one."""
+    converter = pytest.importorskip("transformers.convert_slow_tokenizer", reason="NOT COMPARED WITH transformers")
+    lines = (shared / "tokenizers" / "glm-4" / "tokenizer.model").read_bytes().splitlines()[:3000]
+    (tmp_path / "part").mkdir()
+    (tmp_path / "part" / "tokenizer.model").write_bytes(b"\n".join(lines) + b"\n")
+    specials = list(load_tokenizer(tmp_path / "part").special_tokens)
+    theirs = converter.TikTokenConverter(
+        str(tmp_path / "part" / "tokenizer.model"), extra_special_tokens=specials
+    ).converted()
+    theirs.save(str(tmp_path / "tokenizer.json"))
+    ours, original = load_tokenizer(tmp_path), load_tokenizer(tmp_path / "part")
+    assert ours.special_tokens == original.special_tokens
+    for text in ("The weather's fine, I'LL go  out.\n\n 12345", "今天天气很好，出去走走。", "<|user|>\n你好"):
+        ids = ours.encode(text, add_special_tokens=False)
+        assert ids == original.encode(text, add_special_tokens=False)
+        assert ids == theirs.encode(text, add_special_tokens=False).ids
 
 
 def test_byte_letters_are_all_different_and_printable() -> None:
