@@ -119,20 +119,26 @@ def as_messages(messages: Iterable[MessageLike], tools: Iterable[ToolLike] | Non
         raise InputError(
             f'messages must be a list of messages, not {_show(messages)}; write [{{"role": "user", "content": "..."}}]'
         )
-    checked = [_message(message, index) for index, message in enumerate(messages)]
+    checked = tuple(_message(message, index) for index, message in enumerate(messages))
     if not checked:
         raise InputError('messages is empty; pass at least one, such as [{"role": "user", "content": "..."}]')
+    return with_tools(checked, tools)
+
+
+def with_tools(messages: tuple[Message, ...], tools: Iterable[ToolLike] | None) -> tuple[Message, ...]:
+    """Put `tools` on the leading system message of checked messages, as `as_messages` does.
+
+    For who has something to say about the messages by their indices, which a new system message would shift.
+    """
     declared = () if tools is None else as_tools(tools)
     if not declared:
-        return tuple(checked)
-    if any(message.tools for message in checked):
-        index = next(i for i, message in enumerate(checked) if message.tools)
-        raise InputError(f"tools are given twice: in messages[{index}] and as tools=; keep one of the two")
-    if checked[0].role == "system":
-        checked[0] = replace(checked[0], tools=declared)
-    else:
-        checked.insert(0, Message("system", tools=declared))
-    return tuple(checked)
+        return messages
+    for index, message in enumerate(messages):
+        if message.tools:
+            raise InputError(f"tools are given twice: in messages[{index}] and as tools=; keep one of the two")
+    if messages[0].role == "system":
+        return (replace(messages[0], tools=declared), *messages[1:])
+    return (Message("system", tools=declared), *messages)
 
 
 def as_tools(tools: Iterable[ToolLike], where: str = "tools") -> tuple[Tool, ...]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any, SupportsIndex
 
 from ..errors import CheckpointError, InputError
 from ..messages import MessageLike, ToolLike
 from ..tokenizers import Tokenizer, load_tokenizer
-from .detect import load_chat_format, read_json
+from .detect import load_chat_format, read_optional_json
 from .format import ChatFormat, Rendered
 from .reply import ParsedReply, ReplyParser
 
@@ -24,18 +25,23 @@ class ChatTokenizer:
         """Messages to ids, replies to messages."""
 
     @classmethod
-    def load(cls, folder: str | os.PathLike[str]) -> ChatTokenizer:
-        """Read a checkpoint folder. Needs no weights; config.json is looked at where there is one.
+    def load(cls, folder: str | os.PathLike[str], config: Mapping[str, Any] | None = None) -> ChatTokenizer:
+        """Read a checkpoint folder. Needs no weights. `config` is its config.json, for who has read it already; without
+        it the file is looked at where there is one.
 
-        Raises CheckpointError naming a missing or damaged file, ConfigError for an unknown chat format.
+        Raises CheckpointError naming a missing, unreadable or damaged file, ConfigError for invalid JSON and for an
+        unknown chat format.
         """
-        config = read_json(Path(folder) / "config.json")
+        if config is None:
+            config = read_optional_json(Path(folder) / "config.json")
+        # First, since the tokenizer looks at it too, and would call broken JSON by another name.
+        tokenizer_config = read_optional_json(Path(folder) / "tokenizer_config.json")
         rows = config.get("padded_vocab_size", config.get("vocab_size"))
         try:
             tokenizer = load_tokenizer(folder, padded_vocab_size=rows if isinstance(rows, int) else None)
         except (ValueError, OSError) as error:
             raise CheckpointError(str(error)) from error
-        return cls(tokenizer, load_chat_format(folder, tokenizer, config))
+        return cls(tokenizer, load_chat_format(folder, tokenizer, config, tokenizer_config))
 
     @property
     def special_tokens(self) -> dict[str, int]:
@@ -65,9 +71,13 @@ class ChatTokenizer:
             raise InputError(str(error)) from None
 
     def decode(
-        self, ids: Iterable[int], skip_special_tokens: bool = False, *, spaces_between_special_tokens: bool = True
+        self,
+        ids: Iterable[SupportsIndex],
+        skip_special_tokens: bool = False,
+        *,
+        spaces_between_special_tokens: bool = True,
     ) -> str:
-        """Ids to text; see `Tokenizer.decode`. Raises InputError for an id out of range."""
+        """Ids to text; see `Tokenizer.decode`. Raises InputError for an id out of range or no integer."""
         try:
             return self.tokenizer.decode(
                 ids, skip_special_tokens, spaces_between_special_tokens=spaces_between_special_tokens
@@ -75,8 +85,8 @@ class ChatTokenizer:
         except ValueError as error:
             raise InputError(str(error)) from None
 
-    def bytes_of(self, token_id: int) -> bytes:
-        """The bytes one id stands for. Raises InputError for an id out of range."""
+    def bytes_of(self, token_id: SupportsIndex) -> bytes:
+        """The bytes one id stands for. Raises InputError for an id out of range or no integer."""
         try:
             return self.tokenizer.bytes_of(token_id)
         except ValueError as error:
@@ -97,7 +107,11 @@ class ChatTokenizer:
         tools: Iterable[ToolLike] | None = None,
         add_generation_prompt: bool = True,
     ) -> str:
-        """The same prompt for people to read. Raises InputError."""
+        """The same prompt for people to read. Raises InputError.
+
+        Not to encode again: `encode` puts a second `[gMASK]<sop>` in front of the one it begins with, and makes control
+        tokens of a user's text. The ids are `render`'s.
+        """
         return self.format.render_text(messages, tools, add_generation_prompt)
 
     def render_for_training(self, messages: Iterable[MessageLike], tools: Iterable[ToolLike] | None = None) -> Rendered:
@@ -105,7 +119,8 @@ class ChatTokenizer:
         return self.format.render_for_training(messages, tools)
 
     def parse(self, reply: str | Sequence[int], tools: Iterable[ToolLike] | None = None) -> ParsedReply:
-        """A whole reply, as text or as ids, to content and tool calls. Raises ToolCallError for malformed tools."""
+        """A whole reply, as text or as ids, to content and tool calls. Raises ToolCallError for malformed tools,
+        InputError for an id out of range or no integer."""
         return self.format.parse(reply, tools)
 
     def reply_parser(self, tools: Iterable[ToolLike] | None = None) -> ReplyParser:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ..errors import CheckpointError, ConfigError
+from ..jsonfile import read_json
 from ..tokenizers import Tokenizer
 from .format import ChatFormat
 from .glm4 import Glm4Format
@@ -23,19 +23,27 @@ KNOWN_TEMPLATES: Mapping[str, str] = {
 
 
 def load_chat_format(
-    folder: str | os.PathLike[str], tokenizer: Tokenizer, model_config: Mapping[str, Any] | None = None
+    folder: str | os.PathLike[str],
+    tokenizer: Tokenizer,
+    model_config: Mapping[str, Any] | None = None,
+    tokenizer_config: Mapping[str, Any] | None = None,
 ) -> ChatFormat:
-    """The chat format of a checkpoint folder; `model_config` is its config.json.
+    """The chat format of a checkpoint folder; `model_config` is its config.json, `tokenizer_config` its
+    tokenizer_config.json, which is read where not given.
 
     In this order: the key `chat_format` in tokenizer_config.json, which this library's own saves write; a chat
     template, one of the originals' or the checkpoint's own; none, which is glm-4v where the model has a vision tower,
-    a chat variant where its rope_ratio is theirs (early revisions came without a template), and else the base.
+    a chat variant where its RoPE base is not the base model's (early revisions came without a template; so do -hf
+    checkpoints that lost theirs), -1m where it has 4 key/value heads, and else the base.
 
-    Raises CheckpointError for a damaged file, ConfigError for an unknown format or a template that does not compile.
+    Raises CheckpointError for an unreadable file, ConfigError for invalid JSON, an unknown format, or a template that
+    does not compile.
     """
     folder = Path(folder)
     model_config = model_config or {}
-    config = read_json(folder / "tokenizer_config.json")
+    config = tokenizer_config
+    if config is None:
+        config = read_optional_json(folder / "tokenizer_config.json")
     named = config.get("chat_format")
     if named is not None:
         return Glm4Format(tokenizer, str(named))
@@ -50,11 +58,17 @@ def load_chat_format(
         return TemplateFormat(tokenizer, templates, special_token_names(config))
     if "vision_config" in model_config:
         return Glm4Format(tokenizer, "glm-4v")
-    if model_config.get("rope_ratio", 1) != 1:
-        return Glm4Format(
-            tokenizer, "glm-4-chat-1m" if model_config.get("multi_query_group_num") == 4 else "glm-4-chat"
-        )
+    if not _has_base_models_rope(model_config):
+        heads = model_config.get("num_key_value_heads") or model_config.get("multi_query_group_num")
+        return Glm4Format(tokenizer, "glm-4-chat-1m" if heads == 4 else "glm-4-chat")
     return Glm4Format(tokenizer, "glm-4-base")
+
+
+def _has_base_models_rope(config: Mapping[str, Any]) -> bool:
+    """Whether theta is 10,000: in the original layout that times rope_ratio, in -hf rope_theta, which 5.x nests."""
+    nested = config.get("rope_parameters")
+    thetas = (config.get("rope_theta"), nested.get("rope_theta") if isinstance(nested, Mapping) else None)
+    return config.get("rope_ratio") in (None, 1) and all(theta in (None, 10_000) for theta in thetas)
 
 
 def template_digest(template: str) -> str:
@@ -83,9 +97,11 @@ def read_templates(folder: Path, config: Mapping[str, Any]) -> dict[str, str]:
     elif template is not None:
         raise ConfigError(f"{where}: chat_template is {type(template).__name__}; it must be text or a list")
     for path in [folder / "chat_template.jinja", *sorted((folder / "additional_chat_templates").glob("*.jinja"))]:
-        if path.is_file():
+        if path.exists():
             try:
                 templates["default" if path.parent == folder else path.stem] = path.read_text(encoding="utf-8")
+            except OSError as error:
+                raise CheckpointError(f"cannot read {path}: {error.strerror}") from error
             except UnicodeDecodeError as error:
                 raise CheckpointError(f"{path}: not UTF-8 ({error}); download the file again") from None
     return templates
@@ -102,14 +118,6 @@ def special_token_names(config: Mapping[str, Any]) -> dict[str, str]:
     return names
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file; empty if there is no such file. Raises CheckpointError."""
-    if not path.is_file():
-        return {}
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise CheckpointError(f"{path}: not valid JSON ({error}); download the file again") from None
-    if not isinstance(data, dict):
-        raise CheckpointError(f"{path}: holds {type(data).__name__}, not an object; download the file again")
-    return data
+def read_optional_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file; empty if there is no such file. Raises as `jsonfile.read_json`."""
+    return read_json(path) if path.exists() else {}

@@ -37,7 +37,7 @@ class ChatFormat(Protocol):
         tools: Iterable[ToolLike] | None = None,
         add_generation_prompt: bool = True,
     ) -> list[int]:
-        """The prompt as flat ids. Raises InputError for messages it cannot show."""
+        """The prompt as flat ids. Raises InputError for messages it cannot show, or that are all empty."""
         ...
 
     def render_text(
@@ -46,7 +46,9 @@ class ChatFormat(Protocol):
         tools: Iterable[ToolLike] | None = None,
         add_generation_prompt: bool = True,
     ) -> str:
-        """The same prompt for people to read. Encoding it again need not give `render`'s ids."""
+        """The same prompt for people to read. Not to encode again: `encode` puts a second `[gMASK]<sop>` in front of
+        the one it begins with, and makes control tokens of a user's text. The ids are `render`'s.
+        """
         ...
 
     def render_for_training(self, messages: Iterable[MessageLike], tools: Iterable[ToolLike] | None = None) -> Rendered:

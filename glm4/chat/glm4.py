@@ -10,7 +10,8 @@ Text of messages is always plain text: `<|assistant|>` in it is encoded as lette
 departs on purpose from glm-4-9b-chat and -1m, whose Hugging Face tokenizers let a user's text forge a turn.
 
 Empty messages are skipped, as the original does, with two exceptions that the original would lose: an assistant's turn
-with metadata or tool calls (a call without arguments), and the result of a call named by `tool_call_id`.
+with metadata or tool calls (a call without arguments), and the result of a call named by `tool_call_id`. A conversation
+of which nothing is left is refused.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from ..errors import ConfigError, InputError
-from ..messages import Message, MessageLike, Role, Tool, ToolLike, as_messages
+from ..messages import Message, MessageLike, Role, Tool, ToolLike, as_messages, with_tools
 from ..tokenizers import Tokenizer
 from .format import Rendered
 from .reply import ParsedReply, ReplyParser, parse_reply
@@ -107,7 +108,9 @@ class Glm4Format:
         tools: Iterable[ToolLike] | None = None,
         add_generation_prompt: bool = True,
     ) -> list[int]:
-        """The prompt as flat ids (the original's -9b and -4v give a list of one list). Raises InputError.
+        """The prompt as flat ids (the original's -9b and -4v give a list of one list).
+
+        Raises InputError for messages it cannot show, or that are all empty.
 
         "你好" -> [151331, 151333, 151336, 198, 109377, 151337].
         """
@@ -124,7 +127,11 @@ class Glm4Format:
         tools: Iterable[ToolLike] | None = None,
         add_generation_prompt: bool = True,
     ) -> str:
-        """The prompt for people to read; pictures show as their three markers. Raises InputError."""
+        """The prompt for people to read; pictures show as their three markers. Raises InputError.
+
+        Not to encode again: `encode` puts a second `[gMASK]<sop>` in front of the one it begins with, and makes control
+        tokens of a user's text. The ids are `render`'s.
+        """
         text = "[gMASK]<sop>"
         for turn in self._turns(messages, tools):
             text += f"<|{turn.role}|>{turn.metadata}\n{''.join(_IMAGE_TOKENS) * turn.n_images}{turn.content}"
@@ -162,17 +169,21 @@ class Glm4Format:
         """A parser to feed with a reply's text as it comes in."""
         return ReplyParser(tools)
 
-    def _turns(self, messages: Iterable[MessageLike], tools: Iterable[ToolLike] | None) -> Iterator[_Turn]:
+    def _turns(self, messages: Iterable[MessageLike], tools: Iterable[ToolLike] | None) -> list[_Turn]:
         checked = as_messages(messages)
         for index, message in enumerate(checked):
             if message.images and not self._variant.shows_images:
                 raise InputError(
                     f"messages[{index}] has an image, but {self.name} reads text only; use a GLM-4V checkpoint"
                 )
-        for message in as_messages(checked, tools):
+        turns: list[_Turn] = []
+        for message in with_tools(checked, tools):
             if message.tools or (message.tools is not None and self._variant.header_for_no_tools):
-                yield _Turn("system", "", self._header(message.tools))
-            yield from _message_turns(message)
+                turns.append(_Turn("system", "", self._header(message.tools)))
+            turns += _message_turns(message)
+        if not turns:
+            raise InputError("every message is empty, so there is nothing to show the model; give one some content")
+        return turns
 
     def _header(self, tools: Sequence[Tool]) -> str:
         variant = self._variant

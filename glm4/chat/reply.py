@@ -26,6 +26,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+from ..errors import InputError
 from ..messages import ToolCall, ToolLike, as_tools
 from ..tokenizers import Detokenizer, Tokenizer
 
@@ -287,7 +288,8 @@ def parse_text(reply: str, tools: Iterable[ToolLike] | None = None) -> ParsedRep
 def parse_ids(ids: Sequence[int], tokenizer: Tokenizer, tools: Iterable[ToolLike] | None = None) -> ParsedReply:
     """A whole reply's ids to content and calls, up to the first stop id, if there is one.
 
-    Control tokens other than `<|assistant|>` are left out. Raises ToolCallError for malformed tools.
+    Control tokens other than `<|assistant|>` are left out. Raises ToolCallError for malformed tools, InputError for an
+    id out of range or no integer.
     """
     assistant = tokenizer.special_tokens.get("<|assistant|>")
     segments: list[str] = [""]
@@ -301,7 +303,10 @@ def parse_ids(ids: Sequence[int], tokenizer: Tokenizer, tools: Iterable[ToolLike
             segments.append("")
             pieces, detokenizer = [], Detokenizer(tokenizer)
         else:
-            pieces.append(detokenizer.push(token_id))
+            try:
+                pieces.append(detokenizer.push(token_id))
+            except ValueError as error:
+                raise InputError(str(error)) from None
     segments[-1] = "".join(pieces) + detokenizer.finish()
     return _parse(segments, ReplyParser(tools))
 

@@ -14,7 +14,7 @@ from itertools import chain, islice
 from typing import Any
 
 from ..errors import ConfigError, InputError
-from ..messages import Message, MessageLike, Tool, ToolCall, ToolLike, as_messages, declared_tools
+from ..messages import Message, MessageLike, Tool, ToolCall, ToolLike, as_messages, declared_tools, with_tools
 from ..tokenizers import Tokenizer
 from .format import Rendered
 from .reply import ParsedReply, ReplyParser, parse_reply
@@ -75,7 +75,9 @@ class TemplateFormat:
         tools: Iterable[ToolLike] | None = None,
         add_generation_prompt: bool = True,
     ) -> str:
-        """The prompt for people to read. Raises as `render`."""
+        """The prompt for people to read. Not to encode again: where it begins with `[gMASK]<sop>`, `encode` doubles
+        that, and makes control tokens of a user's text. The ids are `render`'s. Raises as `render`.
+        """
         text, marks = self._run(messages, tools, add_generation_prompt)
         return marks.strip(text)
 
@@ -109,7 +111,7 @@ class TemplateFormat:
         for index, message in enumerate(checked):
             if message.images:
                 raise InputError(f"messages[{index}] has an image, but the checkpoint's chat template shows text only")
-        checked = as_messages(checked, tools)
+        checked = with_tools(checked, tools)
         declared = declared_tools(checked)
         template = self._templates.get("tool_use") if declared else None
         template = template or self._templates.get("default") or next(iter(self._templates.values()))

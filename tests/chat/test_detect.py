@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny_tokenizer import tiny_tokenizer, write_ranks
+from tiny_tokenizer import tiny_ranks, tiny_tokenizer, write_ranks
 
 from glm4.chat import ChatTokenizer, load_chat_format
+from glm4.chat.glm4 import Glm4Format
+from glm4.chat.template import TemplateFormat
 from glm4.errors import CheckpointError, ConfigError, InputError
+from glm4.tokenizers import Tokenizer
 
 TINY = tiny_tokenizer()
 HI = [{"role": "user", "content": "hi"}]
@@ -78,6 +81,19 @@ def test_without_a_template_the_model_decides(tmp_path: Path) -> None:
     assert _name(tmp_path, {"rope_ratio": 10000, "multi_query_group_num": 4}) == "glm-4-chat-1m"
 
 
+@pytest.mark.parametrize(
+    ("theta", "heads", "name"),
+    [(10_000.0, 2, "glm-4-base"), (5_000_000.0, 2, "glm-4-chat"), (100_000_000.0, 4, "glm-4-chat-1m")],
+)
+def test_without_a_template_the_hf_layout_decides_as_the_original(
+    theta: float, heads: int, name: str, tmp_path: Path
+) -> None:
+    config = {"model_type": "glm", "num_key_value_heads": heads}
+    assert _name(tmp_path, config | {"rope_theta": theta}) == name
+    assert _name(tmp_path, config | {"rope_parameters": {"rope_type": "default", "rope_theta": theta}}) == name
+    assert _name(tmp_path, config | {"rope_theta": None, "rope_parameters": {"rope_theta": theta}}) == name
+
+
 def test_a_named_format_wins(tmp_path: Path) -> None:
     _write(tmp_path, "tokenizer_config.json", {"chat_format": "glm-4-chat-1m", "chat_template": "x"})
     assert _name(tmp_path, {"vision_config": {}}) == "glm-4-chat-1m"
@@ -89,8 +105,9 @@ def test_a_named_format_wins(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("config", "error", "says"),
     [
-        ("{", CheckpointError, r"tokenizer_config\.json: not valid JSON"),
-        ("[]", CheckpointError, r"tokenizer_config\.json: holds list, not an object"),
+        ("{", ConfigError, r"tokenizer_config\.json is not valid JSON"),
+        ("[" * 100_000, ConfigError, r"tokenizer_config\.json is not valid JSON"),
+        ("[]", ConfigError, r"tokenizer_config\.json holds a JSON list, an object is expected"),
         ({"chat_template": 5}, ConfigError, "chat_template is int"),
         ({"chat_template": ["x"]}, ConfigError, "a list, but not of name and template"),
         ({"chat_template": "{% for %}"}, ConfigError, "does not compile"),
@@ -105,6 +122,13 @@ def test_damaged_files(config: Any, error: type[Exception], says: str, tmp_path:
 def test_damaged_template_file(tmp_path: Path) -> None:
     (tmp_path / "chat_template.jinja").write_bytes(b"\xff\xfe")
     with pytest.raises(CheckpointError, match=r"chat_template\.jinja: not UTF-8"):
+        load_chat_format(tmp_path, TINY)
+
+
+@pytest.mark.parametrize("name", ["chat_template.jinja", "tokenizer_config.json"])
+def test_files_that_cannot_be_read(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).mkdir()
+    with pytest.raises(CheckpointError, match=rf"cannot read .*{name}: Is a directory"):
         load_chat_format(tmp_path, TINY)
 
 
@@ -148,6 +172,32 @@ def test_its_errors_are_this_librarys(loaded: ChatTokenizer, tmp_path: Path) -> 
     (tmp_path / "tokenizer.model").write_bytes(b"AA== 0\n")
     with pytest.raises(CheckpointError, match="255 of the 256 single bytes"):
         ChatTokenizer.load(tmp_path)
-    _write(tmp_path, "config.json", "{")
-    with pytest.raises(CheckpointError, match=r"config\.json: not valid JSON"):
-        ChatTokenizer.load(tmp_path)
+    for name in ("tokenizer_config.json", "config.json"):
+        _write(tmp_path, name, "{")
+        with pytest.raises(ConfigError, match=rf"/{name} is not valid JSON"):
+            ChatTokenizer.load(tmp_path)
+
+
+@pytest.mark.parametrize("bad", [True, 97.0, 512])
+def test_wrong_ids_in_a_reply(loaded: ChatTokenizer, bad: Any) -> None:
+    for call in (loaded.decode, loaded.parse, lambda ids: loaded.bytes_of(ids[0])):
+        with pytest.raises(InputError, match=f"token id {bad} "):
+            call([bad])
+
+
+def test_a_configuration_that_was_read_before_is_not_read_again(tmp_path: Path) -> None:
+    write_ranks(tmp_path / "tokenizer.model")
+    _write(tmp_path, "config.json", "not looked at")
+    loaded = ChatTokenizer.load(tmp_path, {"padded_vocab_size": 512, "rope_ratio": 500})
+    assert (loaded.tokenizer.padded_vocab_size, loaded.format.name) == (512, "glm-4-chat")
+    assert ChatTokenizer.load(tmp_path, {}).format.name == "glm-4-base"
+
+
+def test_a_template_of_a_tokenizer_without_glm4s_control_tokens() -> None:
+    tokenizer = Tokenizer(tiny_ranks(), {"<end>": 400})
+    chat = ChatTokenizer(tokenizer, TemplateFormat(tokenizer, {"default": "{{ messages[0].content }}<end>"}, {}))
+    assert chat.render(HI) == [*b"hi", 400]
+    assert (chat.prefix_ids, chat.stop_token_ids) == ([], frozenset())
+    assert chat.parse([*b"hi"]) == chat.parse("hi") == chat.parse([*b"hi", 400])
+    with pytest.raises(ConfigError, match="has no control token"):
+        Glm4Format(tokenizer, "glm-4-chat")

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 from tiny_tokenizer import tiny_ranks, tiny_tokenizer
 
+from glm4 import messages as messages_module
 from glm4.chat.glm4 import VARIANTS, Glm4Format
+from glm4.chat.template import TemplateFormat
 from glm4.errors import ConfigError, InputError
 from glm4.messages import Message, ToolCall
 from glm4.tokenizers import Tokenizer, load_tokenizer
@@ -141,6 +143,35 @@ def test_calls_without_arguments_and_results_without_text_stay() -> None:
     ]
     text = Glm4Format(TINY, "glm-4-chat").render_text(messages)
     assert text == "[gMASK]<sop><|assistant|>python\n<|observation|>\n<|assistant|>"
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize(
+    "messages",
+    [
+        [{"role": "user", "content": ""}],
+        [{"role": "user", "content": []}],
+        [{"role": "user", "content": [{"type": "text", "text": ""}]}, {"role": "assistant"}],
+    ],
+)
+def test_a_conversation_of_empty_messages_is_refused(variant: str, messages: list[Any]) -> None:
+    chat = Glm4Format(TINY, variant)
+    for render in (chat.render, chat.render_text, chat.render_for_training):
+        with pytest.raises(InputError, match="every message is empty"):
+            render(messages)
+    # Tools are something to show, and so is one message of several.
+    assert chat.render(messages, tools=[WEATHER])[2] == ID["<|system|>"]
+    assert chat.render([*messages, {"role": "user", "content": "hi"}])[2:-1] == [ID["<|user|>"], *b"\nhi"]
+
+
+def test_messages_are_checked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    checked: list[int] = []
+    check = messages_module._message
+    monkeypatch.setattr(messages_module, "_message", lambda message, i: checked.append(i) or check(message, i))
+    messages = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    Glm4Format(TINY, "glm-4-chat").render(iter(messages), tools=[WEATHER])
+    TemplateFormat(TINY, {"default": "x"}, {}).render(iter(messages), tools=[WEATHER])
+    assert checked == [0, 1, 0, 1]
 
 
 def test_newline_and_content_are_encoded_as_the_variant_encodes_them() -> None:
