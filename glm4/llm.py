@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import uuid
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -308,7 +309,7 @@ class LLM:
                     reason = "tool_calls"
             yield Delta(
                 text=text,
-                tool_calls=calls,
+                tool_calls=tuple(replace(call, id=f"call_{uuid.uuid4().hex}") for call in calls),
                 token_ids=(step.token_id,),
                 logprobs=() if step.logprob is None else (step.logprob,),
                 finish_reason=reason,

@@ -103,7 +103,7 @@ def _dtype(dtype: str | torch.dtype) -> torch.dtype | None:
 def _tokenizer(folder: Path, config: Mapping[str, Any]) -> tuple[ChatTokenizer | None, str]:
     """The folder's tokenizer; if it has none, what to say where text is asked for."""
     try:
-        return ChatTokenizer.load(folder), ""
+        return ChatTokenizer.load(folder, config), ""
     except CheckpointError as error:
         if isinstance(error.__cause__, FileNotFoundError):
             return None, str(error)

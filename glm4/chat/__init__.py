@@ -14,7 +14,6 @@ from .reply import (
     ReplyEvent,
     ReplyParser,
     TextDelta,
-    collect,
 )
 
 __all__ = [
@@ -30,6 +29,5 @@ __all__ = [
     "ReplyEvent",
     "ReplyParser",
     "TextDelta",
-    "collect",
     "load_chat_format",
 ]

@@ -23,8 +23,9 @@ from dataclasses import dataclass
 from ..errors import ConfigError, InputError
 from ..messages import Message, MessageLike, Role, Tool, ToolLike, as_messages, with_tools
 from ..tokenizers import Tokenizer
+from .assemble import parse_reply
 from .format import Rendered
-from .reply import ParsedReply, ReplyParser, parse_reply
+from .reply import ParsedReply, ReplyParser
 from .tool_texts import BUILTIN_TEXTS, CALL_AS_JSON, HEADING, PREAMBLE
 
 
@@ -162,7 +163,7 @@ class Glm4Format:
         return rendered
 
     def parse(self, reply: str | Sequence[int], tools: Iterable[ToolLike] | None = None) -> ParsedReply:
-        """A whole reply to content and tool calls; see `reply.parse_text` and `reply.parse_ids`."""
+        """A whole reply to content and tool calls; see `assemble.parse_text` and `assemble.parse_ids`."""
         return parse_reply(reply, self._tokenizer, tools)
 
     def reply_parser(self, tools: Iterable[ToolLike] | None = None) -> ReplyParser:

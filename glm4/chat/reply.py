@@ -22,13 +22,11 @@ a call's header: at most the longest name and some white space.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from ..errors import InputError
 from ..messages import ToolCall, ToolLike, as_tools
-from ..tokenizers import Detokenizer, Tokenizer
 
 
 @dataclass(frozen=True)
@@ -266,75 +264,3 @@ class _JsonObject:
                 self.depth += 1 if char == "{" else -1
                 if self.depth == 0:
                     return position
-
-
-def parse_reply(
-    reply: str | Sequence[int], tokenizer: Tokenizer, tools: Iterable[ToolLike] | None = None
-) -> ParsedReply:
-    """A whole reply, as text or as ids, to content and calls; see `parse_text` and `parse_ids`."""
-    return parse_text(reply, tools) if isinstance(reply, str) else parse_ids(reply, tokenizer, tools)
-
-
-def parse_text(reply: str, tools: Iterable[ToolLike] | None = None) -> ParsedReply:
-    """A whole reply's text to content and calls.
-
-    With tools, "<|assistant|>" in it parts segments, as the original's process_response has it; only ids can tell the
-    control token from the same letters (see `parse_ids`). Raises ToolCallError for malformed tools.
-    """
-    declared = as_tools(tools or ())
-    return _parse(reply.split("<|assistant|>") if declared else [reply], ReplyParser(declared))
-
-
-def parse_ids(ids: Sequence[int], tokenizer: Tokenizer, tools: Iterable[ToolLike] | None = None) -> ParsedReply:
-    """A whole reply's ids to content and calls, up to the first stop id, if there is one.
-
-    Control tokens other than `<|assistant|>` are left out. Raises ToolCallError for malformed tools, InputError for an
-    id out of range or no integer.
-    """
-    assistant = tokenizer.special_tokens.get("<|assistant|>")
-    segments: list[str] = [""]
-    detokenizer = Detokenizer(tokenizer)
-    pieces: list[str] = []
-    for token_id in ids:
-        if token_id in tokenizer.stop_token_ids:
-            break
-        if token_id == assistant:
-            segments[-1] = "".join(pieces) + detokenizer.finish()
-            segments.append("")
-            pieces, detokenizer = [], Detokenizer(tokenizer)
-        else:
-            try:
-                pieces.append(detokenizer.push(token_id))
-            except ValueError as error:
-                raise InputError(str(error)) from None
-    segments[-1] = "".join(pieces) + detokenizer.finish()
-    return _parse(segments, ReplyParser(tools))
-
-
-def _parse(segments: Sequence[str], parser: ReplyParser) -> ParsedReply:
-    events = parser.push(segments[0])
-    for segment in segments[1:]:
-        events += parser.new_segment()
-        events += parser.push(segment)
-    return collect(events + parser.finish())
-
-
-def collect(events: Iterable[ReplyEvent]) -> ParsedReply:
-    """A finished reply's events, from first to last, as one value."""
-    content: list[str] = []
-    names: list[str] = []
-    arguments: list[list[str]] = []
-    complete = True
-    for event in events:
-        match event:
-            case TextDelta(text):
-                content.append(text)
-            case CallStart(_, name):
-                names.append(name)
-                arguments.append([])
-            case CallArguments(index, text):
-                arguments[index].append(text)
-            case CallEnd(_, ended):
-                complete = ended
-    calls = tuple(ToolCall(name, "".join(pieces)) for name, pieces in zip(names, arguments, strict=True))
-    return ParsedReply("".join(content), calls, complete)

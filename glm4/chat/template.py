@@ -16,8 +16,9 @@ from typing import Any
 from ..errors import ConfigError, InputError
 from ..messages import Message, MessageLike, Tool, ToolCall, ToolLike, as_messages, declared_tools, with_tools
 from ..tokenizers import Tokenizer
+from .assemble import parse_reply
 from .format import Rendered
-from .reply import ParsedReply, ReplyParser, parse_reply
+from .reply import ParsedReply, ReplyParser
 from .sandbox import GENERATION_END, GENERATION_START, ChatTemplate
 
 

@@ -13,6 +13,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from tiny_tokenizer import tiny_tokenizer
 
+from glm4.chat.assemble import collect, parse_text
 from glm4.chat.glm4 import VARIANTS, Glm4Format
 from glm4.chat.reply import (
     CallArguments,
@@ -22,8 +23,6 @@ from glm4.chat.reply import (
     ReplyEvent,
     ReplyParser,
     TextDelta,
-    collect,
-    parse_text,
 )
 from glm4.errors import ToolCallError
 from glm4.messages import Message, ToolCall

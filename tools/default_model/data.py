@@ -7,7 +7,7 @@ answer.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -61,7 +61,7 @@ def corpus_of(folder: Path = DEFAULT_FOLDER) -> Corpus:
     return Corpus(folder)
 
 
-def _draw(ctx: Context, skills: list[Skill], weights: list[float]) -> Turn:
+def _draw(ctx: Context, skills: Sequence[Skill], weights: Sequence[float]) -> Turn:
     while True:
         turn = ctx.rng.choices(skills, weights)[0](ctx)
         if turn is not None:
@@ -124,6 +124,26 @@ def copying(rng: random.Random, split: Split = "train", folder: Path = DEFAULT_F
         if ctx.facts and rng.random() < 0.5:
             messages += memory.ask(ctx).messages
     return Sample("copying", ctx.language, messages, None)
+
+
+def drill(rng: random.Random, split: Split = "train", folder: Path = DEFAULT_FOLDER) -> Sample:
+    """A few turns of what takes the most practice: sums, and the letters that a token hides."""
+    ctx = _context(rng, split, rng.choice(("en", "zh")), folder)
+    exercises: dict[Skill, int] = {
+        arithmetic.sum_: 10,
+        arithmetic.problem: 2,
+        arithmetic.sorting: 2,
+        arithmetic.comparison: 1,
+        text_skills.spell: 4,
+        text_skills.reverse_word: 6,
+        text_skills.count: 2,
+        text_skills.occurrences: 2,
+        text_skills.reverse_list: 2,
+    }
+    messages: list[Message] = []
+    for _ in range(rng.randint(2, 7)):
+        messages += _draw(ctx, list(exercises), list(exercises.values())).messages
+    return Sample("drill", ctx.language, messages, None)
 
 
 def _with_tools(ctx: Context, messages: list[Message]) -> list[dict[str, Any]]:

@@ -8,7 +8,8 @@ when anything else runs beside it.
 
 What the assistant says counts fully in the loss, all other tokens a little: prompts repeat themselves (a tool's name,
 its parameters), and learning to foresee that makes copying appear early. For the same reason the first steps see mostly
-short exercises in copying, and few conversations with tools, which are long and say little.
+short exercises in copying, and few conversations with tools, which are long and say little; the later ones hold extra
+drill in sums and spelling, which take the most practice.
 
 The learning rate rises, stays, and falls linearly to zero over the last `--decay` share of the steps. A run that must
 end early can therefore be resumed with a smaller `--steps`: it enters its decay at once.
@@ -37,7 +38,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from glm4.chat import ChatTokenizer
 from glm4.checkpoints import save_checkpoint
 from glm4.models.glm import GLM, GLMConfig
-from tools.default_model.data import conversation, copying
+from tools.default_model.data import conversation, copying, drill
 from tools.default_model.sample import Sample
 
 REPO = Path(__file__).resolve().parents[2]
@@ -68,7 +69,8 @@ class Conversations(IterableDataset[Batch]):
 
     POOL = 16  # steps whose batches are drawn together, sorted by length and cut
     COPYING_POOLS, COPYING_SHARE = 60, 0.6  # so many pools at the start hold this share of exercises in copying,
-    PLAIN_POOLS, PLAIN_SHARE = 80, 0.85  # and so many leave out this share of the conversations with tools
+    PLAIN_POOLS, PLAIN_SHARE = 80, 0.85  # and so many leave out this share of the conversations with tools;
+    DRILL_POOL, DRILL_SHARE = 84, 0.25  # from this pool on, this share is drill
 
     def __init__(
         self, tokenizer: ChatTokenizer, seed: int, batch_tokens: int, first_step: int, rank: int, world: int
@@ -111,6 +113,8 @@ class Conversations(IterableDataset[Batch]):
     def _sample(self, rng: random.Random, pool_index: int) -> Sample:
         if pool_index < self.COPYING_POOLS and rng.random() < self.COPYING_SHARE:
             return copying(rng, "train")
+        if pool_index >= self.DRILL_POOL and rng.random() < self.DRILL_SHARE:
+            return drill(rng, "train")
         while True:
             sample = conversation(rng, "train")
             if not sample.tools or pool_index >= self.PLAIN_POOLS or rng.random() >= self.PLAIN_SHARE:
@@ -267,7 +271,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/default_model"), help="folder for state and log")
     parser.add_argument("--tokenizer", type=Path, default=REPO / "glm4/assets/default")
     parser.add_argument("--export", type=Path, help="write the run's weights to this folder and stop")
-    parser.add_argument("--steps", type=int, default=5500)
+    parser.add_argument("--steps", type=int, default=4200)
     parser.add_argument("--batch-tokens", type=int, default=6144)
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--warmup", type=int, default=100, help="steps of rising learning rate")
