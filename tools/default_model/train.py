@@ -1,7 +1,7 @@
 """Train the default model from scratch. Resumable: run the same command again and it goes on where it stopped.
 
-    torchrun --nproc-per-node 2 tools/default_model/train.py --out runs/default_model
-    python tools/default_model/train.py --out runs/default_model --export glm4/assets/default
+    torchrun --nproc-per-node 2 -m tools.default_model.train --out runs/default_model
+    python -m tools.default_model.train --out runs/default_model --export glm4/assets/default
 
 One process a core: each computes its share of every batch. A single process with two threads is slower, and much slower
 when anything else runs beside it.
@@ -21,7 +21,6 @@ import argparse
 import csv
 import os
 import random
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,13 +32,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
 from glm4.chat import ChatTokenizer
 from glm4.checkpoints import save_checkpoint
 from glm4.models.glm import GLM, GLMConfig
-from tools.default_model.data import conversation, copying, drill
-from tools.default_model.sample import Sample
+
+from .data import conversation, copying, drill
+from .sample import Sample
 
 REPO = Path(__file__).resolve().parents[2]
 CONFIG = GLMConfig(
