@@ -33,12 +33,13 @@ def resolve_folder(
     name = str(DEFAULT_MODEL if model is None else model)
     if not name.strip():
         raise InputError(f"model is {name!r}; pass a folder or a hub id, or None for the default model")
-    folder = Path(name).expanduser()
-    if folder.is_dir():
+    # os.path, as pathlib raises for a name that is too long, or in an unknown user's home.
+    folder = Path(os.path.expanduser(name))
+    if os.path.isdir(folder):
         if revision is not None:
             raise InputError(f"revision={revision!r} only means something for a hub id, and {folder} is a folder")
         return folder
-    if folder.exists():
+    if os.path.exists(folder):
         raise CheckpointError(f"{name} is a file; pass the folder that holds config.json and the weights")
     if os.path.isabs(name) or name.startswith((".", "~")) or name.count("/") != 1:
         raise CheckpointError(
@@ -87,8 +88,8 @@ def _cached(repo: str, revision: str | None, weights: bool, cause: Exception) ->
             folder = Path(snapshot_download(repo, revision=revision, allow_patterns=patterns, local_files_only=True))
         except LocalEntryNotFoundError:
             continue
-        wanted = weight_files or ["config.json"]
-        if any(any(folder.glob(pattern)) for pattern in wanted):
+        has_weights = any(any(folder.glob(pattern)) for pattern in weight_files)
+        if (folder / "config.json").is_file() and (has_weights or not weights):
             return folder
     offline = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else f"the hub cannot be reached ({cause})"
     raise CheckpointError(
