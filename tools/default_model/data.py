@@ -130,7 +130,7 @@ def drill(rng: random.Random, split: Split = "train", folder: Path = DEFAULT_FOL
     """A few turns of what takes the most practice: sums, and the letters that a token hides."""
     ctx = _context(rng, split, rng.choice(("en", "zh")), folder)
     exercises: dict[Skill, int] = {
-        arithmetic.sum_: 10,
+        arithmetic.sum_: 16,
         arithmetic.problem: 2,
         arithmetic.sorting: 2,
         arithmetic.comparison: 1,

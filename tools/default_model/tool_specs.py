@@ -86,6 +86,8 @@ def _schema(name: str, description: str, params: list[tuple[str, str, str]], req
 def from_blueprint(ctx: Context, blueprint: Blueprint) -> ToolSpec:
     rng = ctx.rng
     name = rng.choice(blueprint.names)
+    if ctx.split == "train" and rng.random() < 0.6:
+        name = _renamed(ctx, name)
     in_chinese = rng.random() < (0.6 if ctx.zh else 0.1)
     described = rng.random() < 0.7
     params: list[tuple[str, str]] = []
@@ -94,6 +96,8 @@ def from_blueprint(ctx: Context, blueprint: Blueprint) -> ToolSpec:
     for param in blueprint.params:
         choices = [n for n in param.names if n not in taken]
         chosen = rng.choice(choices)
+        if ctx.split == "train" and rng.random() < 0.25:
+            chosen = strings.made_up_word(rng, ctx.corpus, ctx.split)
         taken.add(chosen)
         params.append((chosen, param.kind))
         shown.append((chosen, param.kind, (param.zh if in_chinese else param.en) if described else ""))
@@ -102,6 +106,16 @@ def from_blueprint(ctx: Context, blueprint: Blueprint) -> ToolSpec:
     description = blueprint.zh if in_chinese else blueprint.en
     schema = _schema(name, description, shown, [n for n, _ in params])
     return ToolSpec(schema, name, blueprint.topic, params, blueprint.ask[ctx.language], fields)
+
+
+def _renamed(ctx: Context, name: str) -> str:
+    """Another name for a tool of the table. Fifty names are soon known by heart, and then no longer read."""
+    rng = ctx.rng
+    parts = name.split("_")
+    parts[rng.randrange(len(parts))] = strings.made_up_word(rng, ctx.corpus, ctx.split)
+    if rng.random() < 0.4:
+        parts = [rng.choice(_VERBS), strings.made_up_word(rng, ctx.corpus, ctx.split)]
+    return "_".join(parts) if rng.random() < 0.8 else parts[0] + "".join(part.capitalize() for part in parts[1:])
 
 
 # Made-up tools -------------------------------------------------------------------------------------------------------
@@ -242,7 +256,7 @@ def toolbox(ctx: Context, count: int) -> list[ToolSpec]:
     table = TRAIN_BLUEPRINTS if ctx.split == "train" else TEST_BLUEPRINTS
     tools: list[ToolSpec] = []
     while len(tools) < count:
-        if ctx.rng.random() < 0.55:
+        if ctx.rng.random() < 0.45:
             tool = from_blueprint(ctx, ctx.rng.choice(table))
         else:
             like = ctx.rng.choice(tools) if tools and ctx.rng.random() < 0.35 else None
