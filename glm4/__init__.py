@@ -12,11 +12,16 @@ import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from .hub import resolve_folder
-
 if TYPE_CHECKING:
     from .chat import ChatTokenizer as ChatTokenizer
+    from .errors import CheckpointError as CheckpointError
+    from .errors import ConfigError as ConfigError
+    from .errors import GenerationError as GenerationError
     from .errors import Glm4Error as Glm4Error
+    from .errors import InputError as InputError
+    from .errors import OutOfMemory as OutOfMemory
+    from .errors import PromptTooLong as PromptTooLong
+    from .errors import ToolCallError as ToolCallError
     from .llm import LLM as LLM
     from .loading import load_model as load_model
     from .messages import Message as Message
@@ -31,15 +36,22 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "ChatTokenizer": "chat",
+    "CheckpointError": "errors",
     "Completion": "outputs",
+    "ConfigError": "errors",
     "Delta": "outputs",
+    "GenerationError": "errors",
     "Glm4Error": "errors",
+    "InputError": "errors",
     "LLM": "llm",
     "Message": "messages",
+    "OutOfMemory": "errors",
+    "PromptTooLong": "errors",
     "Reply": "outputs",
     "SamplingParams": "sampling",
     "Tool": "messages",
     "ToolCall": "messages",
+    "ToolCallError": "errors",
     "load_model": "loading",
 }
 __all__ = ["__version__", "load_tokenizer", *_HOMES]
@@ -52,7 +64,7 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOMES])
+    return sorted([*__all__, *(name for name in globals() if name.startswith("__"))])
 
 
 def load_tokenizer(model: str | os.PathLike[str] | None = None, *, revision: str | None = None) -> ChatTokenizer:
@@ -66,5 +78,6 @@ def load_tokenizer(model: str | os.PathLike[str] | None = None, *, revision: str
         CheckpointError: the folder has no tokenizer, or a damaged one.
     """
     from .chat import ChatTokenizer
+    from .hub import resolve_folder
 
     return ChatTokenizer.load(resolve_folder(model, revision, weights=False))

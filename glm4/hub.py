@@ -30,7 +30,7 @@ def resolve_folder(
         CheckpointError: neither a folder nor an id, or the hub has no such thing or cannot be reached.
         InputError: a revision was given together with a folder, or an empty name.
     """
-    name = str(DEFAULT_MODEL if model is None else model)
+    name = os.fsdecode(DEFAULT_MODEL if model is None else model)
     if not name.strip():
         raise InputError(f"model is {name!r}; pass a folder or a hub id, or None for the default model")
     # os.path, as pathlib raises for a name that is too long, or in an unknown user's home.
@@ -43,7 +43,8 @@ def resolve_folder(
         raise CheckpointError(f"{name} is a file; pass the folder that holds config.json and the weights")
     if os.path.isabs(name) or name.startswith((".", "~")) or name.count("/") != 1:
         raise CheckpointError(
-            f"there is no folder {name}, and it is not a hub id of the form owner/name either; check the spelling"
+            f"there is no folder {name}, and it is not a hub id of the form owner/name (THUDM/glm-4-9b-chat) either; "
+            "check the spelling"
         )
     return _download(name, revision, weights)
 

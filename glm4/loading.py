@@ -23,8 +23,8 @@ DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch
 def load_model(
     model: str | os.PathLike[str] | None = None,
     *,
-    device: str | torch.device = "auto",
-    dtype: str | torch.dtype = "auto",
+    device: str | torch.device | None = "auto",
+    dtype: str | torch.dtype | None = "auto",
     revision: str | None = None,
     max_context: int | None = None,
 ) -> LLM:
@@ -33,8 +33,8 @@ def load_model(
     Args:
         model: a folder as downloaded, in the original layout or transformers'; a hub id such as
             "THUDM/glm-4-9b-chat"; None for the small default model in the package.
-        device: "cpu", "cuda", "cuda:1", "mps"; "auto" takes a GPU if there is one.
-        dtype: "bfloat16", "float16" or "float32"; "auto" takes the checkpoint's own.
+        device: "cpu", "cuda", "cuda:1", "mps"; "auto" or None takes a GPU if there is one.
+        dtype: "bfloat16", "float16" or "float32"; "auto" or None takes the checkpoint's own.
         revision: branch, tag or commit on the hub.
         max_context: tokens that prompt and reply may have together; None for all the checkpoint was trained for.
 
@@ -78,11 +78,13 @@ def load_model(
     )
 
 
-def _device(device: str | torch.device) -> torch.device:
-    if device == "auto":
+def _device(device: str | torch.device | None) -> torch.device:
+    if device is None or device == "auto":
         accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
         return accelerator or torch.device("cpu")
     try:
+        if not isinstance(device, (str, torch.device)):
+            raise TypeError("it is no string")
         if torch.device(device).type == "meta":
             raise RuntimeError("it holds no data")
         return torch.empty(0, device=device).device
@@ -91,8 +93,8 @@ def _device(device: str | torch.device) -> torch.device:
         raise InputError(f'device {device!r} cannot be used ({reason}); pass "cpu", or "auto"') from error
 
 
-def _dtype(dtype: str | torch.dtype) -> torch.dtype | None:
-    if dtype == "auto":
+def _dtype(dtype: str | torch.dtype | None) -> torch.dtype | None:
+    if dtype is None or dtype == "auto":
         return None
     found = dtype if dtype in DTYPES.values() else DTYPES.get(str(dtype))
     if not isinstance(found, torch.dtype):

@@ -16,6 +16,15 @@ from typing import Any
 
 from .errors import InputError
 
+ELSEWHERE = {  # what people bring along from other libraries
+    "do_sample": "temperature=0 is greedy, anything above samples",
+    "stream": "call stream() for a reply piece by piece",
+    "history": "pass the earlier turns in messages",
+    "max_length": "max_tokens counts the new tokens only; the context is max_context of load_model",
+    "best_of": "n draws several replies",
+    "num_beams": "there is no beam search; n draws several replies",
+    "eos_token_id": "stop_token_ids adds end tokens, ignore_eos ignores the checkpoint's",
+}
 MAX_LOGPROBS = 100
 MAX_N = 128
 
@@ -104,8 +113,8 @@ class SamplingParams:
         for name in changes:
             if name not in known:
                 near = difflib.get_close_matches(name, known, n=1)
-                hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
-                raise InputError(f"there is no sampling parameter {name!r}; {hint}")
+                guess = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
+                raise InputError(f"there is no sampling parameter {name!r}; {ELSEWHERE.get(name, guess)}")
         return replace(self, **{name: value for name, value in changes.items() if value is not None})
 
     def singles(self) -> list[SamplingParams]:

@@ -24,6 +24,9 @@ class ChatTokenizer:
         self.format = format
         """Messages to ids, replies to messages."""
 
+    def __repr__(self) -> str:
+        return f"ChatTokenizer({self.vocab_size} tokens, chat format {self.format.name!r})"
+
     @classmethod
     def load(cls, folder: str | os.PathLike[str], config: Mapping[str, Any] | None = None) -> ChatTokenizer:
         """Read a checkpoint folder. Needs no weights. `config` is its config.json, for who has read it already; without

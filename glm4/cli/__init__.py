@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
+from .. import __version__
 from . import chat
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the `glm4` command; returns its exit status."""
     parser = argparse.ArgumentParser(prog="glm4", description="Inference for the GLM-4-9B family.")
+    parser.add_argument("--version", action="version", version=f"glm4 {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     command = commands.add_parser("chat", help="talk with a model in the terminal", description=chat.__doc__)
     chat.add_arguments(command)

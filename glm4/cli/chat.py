@@ -1,6 +1,7 @@
 """Talk with a model in the terminal. Replies stream as they are written; Ctrl-C stops a reply, Ctrl-D leaves.
 
-Piped input is read line by line, one message a line; only the replies go to standard output.
+A pipe's lines are the messages of one conversation; only the replies go to standard output. The exit status is 1 if any
+line could not be answered.
 """
 
 from __future__ import annotations
@@ -11,9 +12,10 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
-from ..errors import Glm4Error
+from ..errors import CheckpointError, Glm4Error, InputError
+from ..sampling import SamplingParams
 from .terminal import visible
 
 if TYPE_CHECKING:
@@ -56,10 +58,14 @@ def run(args: argparse.Namespace) -> int:
         with suppress(AttributeError, ValueError):
             stream.reconfigure(errors="replace")  # type: ignore[union-attr]
     try:
+        sampling = _sampling(args)
+        prompt = _lines_of(sys.stdin) if args.prompt == "-" else args.prompt
+        if prompt is not None and not prompt.strip():
+            raise InputError("the prompt is empty; pass some text")
         llm = _load(args)
-        chat = _Chat(llm, args)
-        if args.prompt is not None:
-            chat.answer(sys.stdin.read() if args.prompt == "-" else args.prompt)
+        chat = _Chat(llm, args.system, sampling, args.stats)
+        if prompt is not None:
+            chat.answer(prompt)
             return 0
         _note(_banner(llm, args.model))
         return _talk(chat)
@@ -68,15 +74,38 @@ def run(args: argparse.Namespace) -> int:
         return 1
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:  # the reader of our output went away, as in `... | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:  # standard output cannot be written
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter fails once more at its end
+        if not isinstance(error, BrokenPipeError):  # the reader went away, as in `... | head`: no error
+            _note(f"error: cannot write the reply: {error.strerror}")
+            return 1
     return 0
 
 
+def _sampling(args: argparse.Namespace) -> dict[str, Any]:
+    """The sampling flags that were given, checked before a model is loaded for minutes."""
+    flags = {name: getattr(args, name) for name in ("temperature", "top_p", "max_tokens", "seed")}
+    given = {name: value for name, value in flags.items() if value is not None}
+    SamplingParams().updated(given)
+    return given
+
+
 def _load(args: argparse.Namespace) -> LLM:
+    if sys.stderr.isatty():
+        _note("Loading ...")
     from ..loading import load_model  # imports torch: not before the flags were understood
 
-    return load_model(args.model, device=args.device, dtype=args.dtype)
+    try:
+        return load_model(args.model, device=args.device, dtype=args.dtype)
+    except Glm4Error as error:
+        if args.model and args.model == os.environ.get("MODEL_PATH"):
+            raise CheckpointError(f"{error} (the model was named by MODEL_PATH)") from error
+        raise
+
+
+def _lines_of(stream: TextIO | None) -> str:
+    """All of a pipe, without the mark that Windows puts in front of a text; nothing where there is no pipe."""
+    return stream.read().removeprefix("\ufeff") if stream is not None else ""
 
 
 def _banner(llm: LLM, model: str | None) -> str:
@@ -87,7 +116,8 @@ def _banner(llm: LLM, model: str | None) -> str:
     lines = [f"glm4: {what}, {size} parameters, {dtype} on {llm.device}, context {llm.context:,} tokens."]
     if model is None:
         lines.append("A toy that proves the pipeline. The real one: --model THUDM/glm-4-9b-chat, or MODEL_PATH=folder")
-    lines.append("Ctrl-C stops a reply; exit or Ctrl-D leaves.")
+    if _is_terminal(sys.stdin):
+        lines.append("Ctrl-C stops a reply; exit or Ctrl-D leaves.")
     return "\n".join(lines)
 
 
@@ -108,13 +138,22 @@ def _talk(chat: _Chat) -> int:
         except Glm4Error as error:
             failed = True
             _note(f"error: {error}")
-    return int(failed and not sys.stdin.isatty())
+        except KeyboardInterrupt:  # before the reply began
+            if not _is_terminal(sys.stdin):
+                raise
+            print("[stopped]", flush=True)
+    return int(failed and not _is_terminal(sys.stdin))
+
+
+def _is_terminal(stream: TextIO | None) -> bool:
+    return stream is not None and stream.isatty()
 
 
 def _lines() -> Iterator[str]:
     """What the user types, or the lines of a pipe, until its end."""
-    if not sys.stdin.isatty():
-        yield from (line.rstrip("\r\n") for line in sys.stdin)
+    if not _is_terminal(sys.stdin):
+        for number, line in enumerate(sys.stdin or ()):
+            yield (line if number else line.removeprefix("\ufeff")).rstrip("\r\n")
         return
     with suppress(ImportError):
         import readline  # noqa: F401 (gives input() its line editing)
@@ -131,13 +170,10 @@ def _lines() -> Iterator[str]:
 class _Chat:
     """A conversation: what was said so far, and how to answer."""
 
-    def __init__(self, llm: LLM, args: argparse.Namespace) -> None:
-        self.llm, self.stats = llm, args.stats
-        self.system: list[Message] = [{"role": "system", "content": args.system}] if args.system else []
+    def __init__(self, llm: LLM, system: str | None, sampling: dict[str, Any], stats: bool) -> None:
+        self.llm, self.sampling, self.stats = llm, sampling, stats
+        self.system: list[Message] = [{"role": "system", "content": system}] if system else []
         self.turns: list[list[Message]] = []  # each starts with the user's message
-        flags = {name: getattr(args, name) for name in ("temperature", "top_p", "max_tokens", "seed")}
-        self.sampling = {name: value for name, value in flags.items() if value is not None}
-        llm.default_sampling.updated(self.sampling)  # refuses flags that cannot be honoured now, not at the first reply
 
     def answer(self, text: str) -> None:
         """Stream the reply to `text` to standard output. If it is refused, the conversation stays as it was."""
@@ -167,7 +203,7 @@ class _Chat:
         first = start
         reason = None
         deltas = self.llm.stream(messages, **self.sampling)
-        if sys.stdin.isatty() and sys.stdout.isatty():
+        if _is_terminal(sys.stdin) and _is_terminal(sys.stdout):
             print("GLM: ", end="", flush=True)
         try:
             for delta in deltas:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pty
 import re
@@ -10,13 +11,16 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from random_models import random_model
 from tiny_tokenizer import tiny_ranks, write_ranks
 
+import glm4
 from glm4.checkpoints import save_checkpoint
+from glm4.cli.chat import main
 from glm4.cli.terminal import visible
 
 DEMO = Path(__file__).resolve().parents[2] / "basic_demo" / "trans_cli_demo.py"
@@ -34,15 +38,32 @@ def babbler(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def run(*flags: str, stdin: bytes = b"", **env: str) -> subprocess.CompletedProcess[bytes]:
-    """The demo with its input from a pipe."""
-    return subprocess.run(
-        [sys.executable, str(DEMO), *flags],
-        input=stdin,
-        capture_output=True,
-        timeout=120,
-        env={**{k: v for k, v in os.environ.items() if k != "MODEL_PATH"}, **env},
-    )
+@dataclass(frozen=True)
+class Done:
+    """What a run left: exit status and what it wrote."""
+
+    returncode: int
+    stdout: bytes
+    stderr: bytes
+
+
+def run(*flags: str, stdin: bytes = b"", **env: str) -> Done:
+    """The program in this process, its input from a pipe: starting torch anew for each test would take long."""
+    out, err = io.BytesIO(), io.BytesIO()
+    streams = [
+        io.TextIOWrapper(stream, encoding="utf-8", write_through=True) for stream in (io.BytesIO(stdin), out, err)
+    ]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MODEL_PATH", raising=False)
+        for name, value in env.items():
+            patch.setenv(name, value)
+        for name, stream in zip(("stdin", "stdout", "stderr"), streams, strict=True):
+            patch.setattr(sys, name, stream)
+        try:
+            status = main(flags)
+        except SystemExit as end:
+            status = int(end.code or 0)
+    return Done(status, out.getvalue(), err.getvalue())
 
 
 def test_one_shot_prints_the_reply_and_nothing_else() -> None:
@@ -207,11 +228,41 @@ def test_help_is_quick_and_lists_every_flag() -> None:
 
 
 def test_the_glm4_command_is_the_same_program() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "glm4.cli", "chat", "--prompt", "Hello"], capture_output=True, timeout=120
-    )
+    done = subprocess.run([sys.executable, "-m", "glm4", "chat", "--prompt", "Hello"], capture_output=True, timeout=120)
     assert done.stdout == run("--prompt", "Hello").stdout
 
 
 def test_control_characters_are_shown_not_carried_out() -> None:
     assert visible("a\x1b]0;title\x07b\r\x9bc\u202ed\n\te") == "a␛]0;title␇b␍�c�d\n\te"
+
+
+def test_a_text_from_windows_is_read_without_its_mark_and_line_ends() -> None:
+    done = run(stdin=b"\xef\xbb\xbfexit\r\nHello\r\n")
+    assert (done.returncode, done.stdout) == (0, b"")
+
+
+@pytest.mark.parametrize("flags", [["--max-tokens", "0"], ["--temperature", "-1"], ["--prompt", " "]])
+def test_flags_are_refused_before_the_model_is_loaded(flags: list[str]) -> None:
+    done = run("--model", "/no/such/folder", *flags)
+    assert done.returncode == 1
+    assert b"/no/such/folder" not in done.stderr
+
+
+def test_a_model_from_the_environment_that_is_none_says_where_its_name_came_from() -> None:
+    done = run("--prompt", "Hello", MODEL_PATH="nonsense")
+    assert b"there is no folder nonsense" in done.stderr
+    assert done.stderr.endswith(b"(the model was named by MODEL_PATH)\n")
+
+
+@pytest.mark.parametrize(
+    ("redirection", "said"), [("<&-", b""), ("--prompt Hello > /dev/full", b"cannot write the reply")]
+)
+def test_closed_and_full_files_are_no_tracebacks(redirection: str, said: bytes) -> None:
+    done = subprocess.run(["bash", "-c", f"{sys.executable} {DEMO} {redirection}"], capture_output=True, timeout=120)
+    assert b"Traceback" not in done.stderr
+    assert said in done.stderr
+
+
+def test_version() -> None:
+    done = subprocess.run([sys.executable, "-m", "glm4", "--version"], capture_output=True, timeout=60, text=True)
+    assert done.stdout == f"glm4 {glm4.__version__}\n"
