@@ -36,6 +36,7 @@ ALLOWED: dict[str, set[str]] = {
     "llm": {"chat", "engine", "errors", "memory", "messages", "models", "outputs", "sampling", "tokenizers"},
     "loading": {"chat", "checkpoints", "errors", "hub", "jsonfile", "llm", "memory", "sampling"},
     "cli": {"", "errors", "hub", "llm", "loading", "messages", "outputs", "sampling"},
+    "__main__": {"cli"},
 }  # fmt: skip
 WITHOUT_TORCH = ["", "errors", "jsonfile", "messages", "sampling", "outputs", "hub", "tokenizers", "chat", "cli"]
 NEEDS_TORCH = {"torch", "transformers", "numpy", "accelerate"}
