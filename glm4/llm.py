@@ -301,12 +301,12 @@ class LLM:
         for count, step in enumerate(self._steps(prompt, params), start=1):
             # The token that ends a reply is not part of its text.
             text, calls = reply.push(step.token_id) if step.finish_reason != "stop" else Piece()
-            reason: FinishReason | None = "stop" if reply.stopped is not None else step.finish_reason
-            if reason is not None:
-                rest, last_calls = reply.finish()
+            reason: FinishReason | None = step.finish_reason
+            if reason is not None or reply.stopped is not None:
+                rest, last_calls = reply.finish()  # may end in a stop string too: some text is withheld until now
                 text, calls = text + rest, calls + last_calls
-                if reason == "stop" and reply.called:
-                    reason = "tool_calls"
+                reason = "stop" if reply.stopped is not None else reason
+                reason = "tool_calls" if reason == "stop" and reply.called else reason
             yield Delta(
                 text=text,
                 tool_calls=tuple(replace(call, id=f"call_{uuid.uuid4().hex}") for call in calls),
