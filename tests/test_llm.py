@@ -288,6 +288,24 @@ def test_stop_strings_cut_and_never_leak(
         assert done.usage.completion_tokens == len(done.token_ids)
 
 
+def test_the_token_that_ends_a_reply_is_no_text(llm: LLM) -> None:
+    """Not even where the caller's own stop id is an ordinary token."""
+    free = llm.generate([1, 2], max_tokens=12, temperature=0, ignore_eos=True)
+    end = free.token_ids[-1]
+    first = free.token_ids.index(end)
+    done = llm.generate([1, 2], max_tokens=12, temperature=0, ignore_eos=True, stop_token_ids=[end])
+    assert done.token_ids == free.token_ids[: first + 1]
+    assert done.finish_reason == "stop"
+    assert done.text == llm.tokenizer.decode(done.token_ids[:-1], skip_special_tokens=True)
+    assert done.text != llm.tokenizer.decode(done.token_ids, skip_special_tokens=True)
+    chosen = llm.chat(USER, max_tokens=12, temperature=0, ignore_eos=True).token_ids[4]
+    reply = llm.chat(USER, max_tokens=12, temperature=0, ignore_eos=True, stop_token_ids=[chosen])
+    assert reply.token_ids[-1] == chosen
+    decoded = llm.tokenizer.decode(reply.token_ids[:-1], skip_special_tokens=True)
+    assert reply.content == decoded.removeprefix("\n")
+    assert llm.tokenizer.bytes_of(chosen), "a token without text shows nothing"
+
+
 def test_a_withheld_beginning_is_released_at_the_end(llm: LLM, says: Callable[..., None]) -> None:
     """The reply ends inside what might have become a stop string."""
     for end in ("<|user|>", None):
@@ -495,15 +513,15 @@ def test_logits_of_one_sequence_or_several(llm: LLM) -> None:
 
 
 def test_logits_behind_padding_equal_each_alone(llm: LLM) -> None:
-    """Positions follow from the mask where none are given; bool masks are masks."""
-    ids = random_ids(2, 3, 8, vocab_size=V)
-    mask = torch.tensor([[0, 0, 1, 1, 1, 1, 1, 1], [1, 1, 1, 1, 1, 0, 0, 0], [1] * 8])
+    """Positions follow from the mask where none are given, across holes too; bool masks are masks."""
+    ids = random_ids(2, 4, 8, vocab_size=V)
+    mask = torch.tensor([[0, 0, 1, 1, 1, 1, 1, 1], [1, 1, 1, 1, 1, 0, 0, 0], [1] * 8, [0, 1, 1, 0, 0, 0, 1, 1]])
     out = llm.logits(ids, attention_mask=mask)
-    for row in range(3):
+    for row in range(4):
         kept = mask[row].bool()
         torch.testing.assert_close(out[row, kept], llm.logits(ids[row, kept])[0], atol=1e-4, rtol=0)
     assert torch.equal(llm.logits(ids, attention_mask=mask.bool()), out)
-    assert llm.logits(ids, attention_mask=[[0] * 8] * 3).isfinite().all()
+    assert llm.logits(ids, attention_mask=[[0] * 8] * 4).isfinite().all()
 
 
 @pytest.mark.parametrize(
