@@ -30,6 +30,8 @@ def resolve_folder(
         CheckpointError: neither a folder nor an id, or the hub has no such thing or cannot be reached.
         InputError: a revision was given together with a folder, or an empty name.
     """
+    if not isinstance(model, (str, os.PathLike, type(None))):
+        raise InputError(f"model is {model!r}; pass a folder or a hub id, or None for the default model")
     name = os.fsdecode(DEFAULT_MODEL if model is None else model)
     if not name.strip():
         raise InputError(f"model is {name!r}; pass a folder or a hub id, or None for the default model")

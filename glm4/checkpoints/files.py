@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -134,20 +135,23 @@ def _is_plain(value: object) -> bool:
 def read_tensors(tensors: list[StoredTensor]) -> Iterator[tuple[StoredTensor, Tensor]]:
     """The tensors one by one, file by file, each released before the next is read.
 
-    A safetensors file is mapped anew for each tensor: pages of the tensors already copied would otherwise stay in this
-    process's memory until the whole file is done.
+    A file is mapped anew for each tensor: pages of the tensors already copied would otherwise stay in this process's
+    memory until the whole file is done. Only a .bin from before torch 1.6 cannot be mapped, and is read whole.
     """
     by_file: dict[Path, list[StoredTensor]] = {}
     for stored in tensors:
         by_file.setdefault(stored.file, []).append(stored)
     for file, members in by_file.items():
-        if file.suffix == ".bin":
+        if file.suffix == ".bin" and not zipfile.is_zipfile(file):
             loaded = _read_bin(file)
             for stored in members:
                 yield stored, loaded.pop(stored.name)
             continue
         for stored in members:
-            with _safetensors(file) as opened:
-                tensor = opened.get_tensor(stored.name)
+            if file.suffix == ".bin":
+                tensor = _read_bin(file)[stored.name]
+            else:
+                with _safetensors(file) as opened:
+                    tensor = opened.get_tensor(stored.name)
             yield stored, tensor
             del tensor

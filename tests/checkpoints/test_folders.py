@@ -141,3 +141,10 @@ def test_a_cache_without_the_configuration(tmp_path: Path) -> None:
     done = resolve_offline(tmp_path, "", HF_HUB_OFFLINE="1")
     assert "CheckpointError: cannot get owner/tiny" in done.stderr.splitlines()[-1]
     assert "hf download owner/tiny --local-dir FOLDER" in done.stderr
+
+
+@pytest.mark.parametrize("model", [5, b"/", ["owner/name"], True])
+def test_what_cannot_be_a_name(model: object) -> None:
+    """The value and what to pass."""
+    with pytest.raises(InputError, match=r"model is .*; pass a folder or a hub id"):
+        resolve_folder(model)  # type: ignore[arg-type]

@@ -94,7 +94,7 @@ def test_peak_memory_of_loading(dtype: str, growth: int, large: Path, tmp_path: 
 
 @pytest.mark.slow
 def test_peak_memory_of_loading_a_bin(large: Path, tmp_path: Path) -> None:
-    """A .bin shard is mapped whole: its pages count until it is done, though the system may drop them."""
+    """As for safetensors: the file is mapped anew for each tensor."""
     folder = tmp_path / "bin"
     folder.mkdir()
     for file in large.iterdir():
@@ -108,7 +108,7 @@ def test_peak_memory_of_loading_a_bin(large: Path, tmp_path: Path) -> None:
     weights = size_mb(folder)
     peak = peak_mb(folder, "bfloat16", tmp_path)
     print(f".bin in one file: {weights:.0f} MB of weights, peak {peak:.0f} MB")
-    assert peak <= 2 * weights + ALLOWANCE_MB
+    assert peak <= weights + LARGEST_MB + ALLOWANCE_MB
 
 
 class Allocations(TorchDispatchMode):
