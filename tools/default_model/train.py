@@ -33,7 +33,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
 
 from glm4.chat import ChatTokenizer
-from glm4.checkpoints import save_checkpoint
+from glm4.checkpoints import load_model_weights, read_architecture, save_checkpoint
 from glm4.models.glm import GLM, GLMConfig
 
 from .data import conversation, copying, drill
@@ -54,6 +54,7 @@ CONFIG = GLMConfig(
     qkv_bias=True,
     max_positions=2048,
 )
+IN_FLOAT32: dict[str, Any] = {"dtype": torch.float32, "device": torch.device("cpu")}
 PADDING = 0  # the id of byte 0, which no conversation holds
 Batch = tuple[Tensor, Tensor]  # ids [B, T] and loss mask [B, T], padded on the right
 
@@ -207,6 +208,8 @@ def train(args: argparse.Namespace) -> None:
         optimizer.load_state_dict(state["optimizer"])
         step = state["step"]
         print(f"process {rank} resumes at step {step}", flush=True)
+    elif args.init:
+        model.load_state_dict(load_model_weights(args.init, read_architecture(args.init), **IN_FLOAT32).state_dict())
     stream = Conversations(tokenizer, args.seed, args.batch_tokens, step, rank, world)
     batches = iter(DataLoader(stream, batch_size=None, num_workers=1, prefetch_factor=32))
     report = Report(args.out / "log.csv", args.log_every, args.steps)
@@ -268,6 +271,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("runs/default_model"), help="folder for state and log")
     parser.add_argument("--tokenizer", type=Path, default=REPO / "glm4/assets/default")
+    parser.add_argument("--init", type=Path, help="start from this checkpoint's weights instead of random ones")
     parser.add_argument("--export", type=Path, help="write the run's weights to this folder and stop")
     parser.add_argument("--steps", type=int, default=4700)
     parser.add_argument("--batch-tokens", type=int, default=6144)
