@@ -28,9 +28,19 @@ DEMO = Path(__file__).resolve().parents[2] / "basic_demo" / "trans_cli_demo.py"
 
 @pytest.fixture(scope="module")
 def babbler(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint of random weights with a tokenizer: it talks until the context is full."""
-    folder = tmp_path_factory.mktemp("babbler")
-    model = random_model(vocab_size=len(tiny_ranks()) + 14, max_positions=4096)
+    """A checkpoint of random weights with a tokenizer: it talks until the context of 4,096 tokens is full."""
+    return talker(tmp_path_factory.mktemp("babbler"), 4096)
+
+
+@pytest.fixture(scope="module")
+def endless(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with a context that takes minutes to fill, so that there is always a reply to interrupt."""
+    return talker(tmp_path_factory.mktemp("endless"), 500_000)
+
+
+def talker(folder: Path, context: int) -> Path:
+    """Write such a checkpoint."""
+    model = random_model(vocab_size=len(tiny_ranks()) + 14, max_positions=context)
     model.lm_head.weight[len(tiny_ranks()) :] = 0  # so that no control token is ever the likeliest
     save_checkpoint(model, folder, layout="thudm", generation_config={"do_sample": False})
     write_ranks(folder / "tokenizer.model")
@@ -195,8 +205,8 @@ class Terminal:
         raise AssertionError("the program did not end")
 
 
-def test_ctrl_c_stops_the_reply_and_not_the_program(babbler: Path) -> None:
-    terminal = Terminal("--model", str(babbler))
+def test_ctrl_c_stops_the_reply_and_not_the_program(endless: Path) -> None:
+    terminal = Terminal("--model", str(endless))
     terminal.expect("You: ")
     terminal.send("hello\n")
     terminal.expect("GLM: ")
