@@ -14,8 +14,11 @@ from typing import Any
 
 import pytest
 
+from glm4.chat import ChatTokenizer
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(REPOSITORY))
+
 
 from tools.default_model import arithmetic, data, sample, tool_table, vocabulary  # noqa: E402
 from tools.default_model.sample import Sample, calls_of, split_of  # noqa: E402
