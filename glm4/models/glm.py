@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 from .cache import KVCache, LayerCache
+from .language_model import PictureFormat
 from .ops import RMSNorm, SwiGLU, attend, causal_mask
 from .rope import rotary_angles, rotate_interleaved
 
@@ -79,6 +81,8 @@ class GLM(nn.Module):
     """Token ids to logits in three steps, so that images can be spliced in after the first and rows dropped before
     the last: `embed`, `forward`, `logits`."""
 
+    takes_chunks = True
+
     def __init__(self, config: GLMConfig) -> None:
         super().__init__()
         self.config = config
@@ -87,10 +91,33 @@ class GLM(nn.Module):
         self.norm = RMSNorm(config.hidden_size, config.norm_eps)
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
 
-    def embed(self, ids: Tensor) -> Tensor:
-        """Token ids [B, T] -> hidden [B, T, H]."""
+    @property
+    def pictures(self) -> PictureFormat | None:
+        """None: it cannot see."""
+        return None
+
+    def embed(self, ids: Tensor, features: Tensor | None = None) -> Tensor:
+        """Token ids [B, T] -> hidden [B, T, H].
+
+        Raises:
+            ValueError: there are features.
+        """
+        if features is not None:
+            raise ValueError("the model has no vision tower, so there is no place for pictures")
         hidden: Tensor = self.embed_tokens(ids)
         return hidden
+
+    def positions(self, ids: Tensor, n_new: int = 0) -> Tensor:
+        """0, 1, 2, ... for a prompt [T] and `n_new` tokens after it: [T + n_new]."""
+        return torch.arange(ids.shape[0] + n_new, device=ids.device)
+
+    def n_pictures(self, ids: Tensor) -> int:
+        """0: no id stands for a picture."""
+        return 0
+
+    def see(self, pixels: Tensor) -> Tensor:
+        """Raises ValueError: it cannot see."""
+        raise ValueError("the model has no vision tower")
 
     def forward(
         self, hidden: Tensor, positions: Tensor, cache: KVCache | None = None, valid: Tensor | None = None

@@ -45,3 +45,20 @@ def rotate_interleaved(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     even, odd = pairs.unbind(-1)
     rotated = torch.stack((even * cos - odd * sin, odd * cos + even * sin), dim=-1).flatten(-2)
     return torch.cat((rotated.to(x.dtype), x[..., rotary_dim:]), dim=-1)
+
+
+def rotate_halves(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """As `rotate_interleaved`, with the pairs half the rotating width apart: (0, rotary_dim/2), (1, rotary_dim/2 + 1),
+    ..., as Llama and ChatGLM-6B have it.
+
+    Args:
+        x: queries or keys [B, heads, T, D].
+        cos, sin: from `rotary_angles`, [B, 1, T, rotary_dim / 2].
+
+    Returns:
+        [B, heads, T, D] in x's dtype.
+    """
+    half = cos.shape[-1]
+    first, second = x[..., :half].float(), x[..., half : 2 * half].float()
+    rotated = torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
+    return torch.cat((rotated.to(x.dtype), x[..., 2 * half :]), dim=-1)
