@@ -27,6 +27,7 @@ TINY = GLMConfig(
     rope_theta=10000.0,
     norm_eps=1.5625e-07,
     qkv_bias=True,
+    sandwich_norms=False,
     max_positions=256,
 )
 

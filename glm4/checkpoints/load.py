@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from ..errors import CheckpointError, ConfigError
-from ..models.glm import GLM
 from .architecture import Architecture
+from .family import Place
 from .files import StoredTensor, read_tensors, stored_tensors
-from .names import HARMLESS_TENSORS, Place, places
 
 BAR_AFTER_S = 1.0  # a load shorter than this shows no progress bar
 
 
-def load_model_weights(folder: Path, architecture: Architecture, *, dtype: torch.dtype, device: torch.device) -> GLM:
+def load_model_weights(folder: Path, architecture: Architecture, *, dtype: torch.dtype, device: torch.device) -> Any:
     """Build the model and stream the folder's weights into it.
 
     The model is built without memory; each of its tensors is allocated once, in its final dtype and place, when its
@@ -34,15 +35,19 @@ def load_model_weights(folder: Path, architecture: Architecture, *, dtype: torch
     Warns:
         UserWarning: tensors that the model has no use for, by name.
     """
+    family = architecture.family
     try:
         with torch.device("meta"):
-            model = GLM(architecture.config)
+            model = family.build(architecture.config)
     except (RuntimeError, TypeError) as error:  # the products of its sizes overflow
         raise ConfigError(f"{folder / 'config.json'} asks for tensors too large to exist: {error}") from error
     targets = model.state_dict()
-    wanted = {place.theirs: place for place in places(architecture.layout, architecture.config)}
     stored = stored_tensors(folder)
+    wanted = {_name_of(place, stored): place for place in family.places(architecture.config)}
     _check(folder, stored, wanted, targets)
+    unused = [name for name in stored if name not in wanted and not family.harmless(architecture.config, name)]
+    if unused:
+        warnings.warn(f"{folder}: {len(unused)} tensors are of no use to this model: {_some(unused)}", stacklevel=2)
 
     filled: dict[str, Tensor] = {}
     work = [tensor for name, tensor in stored.items() if name in wanted]
@@ -52,12 +57,20 @@ def load_model_weights(folder: Path, architecture: Architecture, *, dtype: torch
     ) as bar:
         for source, tensor in read_tensors(work):
             place = wanted[source.name]
+            target = targets[place.ours]
             if place.ours not in filled:
-                filled[place.ours] = torch.empty(targets[place.ours].shape, dtype=dtype, device=device)
+                kept = dtype if target.is_floating_point() else target.dtype  # packed weights stay as they are
+                filled[place.ours] = torch.empty(target.shape, dtype=kept, device=device)
             _rows(filled[place.ours], place).copy_(tensor)
             bar.update(_size(source))
     model.load_state_dict(filled, strict=True, assign=True)
     return model.requires_grad_(False).eval()
+
+
+def _name_of(place: Place, stored: Mapping[str, StoredTensor]) -> str:
+    """The name under which the folder holds the tensor; the usual one if it holds none."""
+    names = (place.theirs, *place.alternatives)
+    return next((name for name in names if name in stored), place.theirs)
 
 
 def _rows(tensor: Tensor, place: Place) -> Tensor:
@@ -82,14 +95,18 @@ def _check(folder: Path, stored: dict[str, StoredTensor], wanted: dict[str, Plac
                 f"{stored[name].file}: {name} has shape {list(stored[name].shape)}, config.json asks for "
                 f"{list(expected)}; the two belong to different checkpoints"
             )
-        if not stored[name].dtype.is_floating_point:
+        target = targets[place.ours]
+        if not target.is_floating_point():
+            if stored[name].dtype != target.dtype:
+                raise CheckpointError(
+                    f"{stored[name].file}: {name} is stored as {stored[name].dtype}, config.json asks for "
+                    f"weights packed as {target.dtype}; the two belong to different checkpoints"
+                )
+        elif not stored[name].dtype.is_floating_point:
             raise CheckpointError(
                 f"{stored[name].file}: {name} is stored as {stored[name].dtype}, floating point is expected; "
                 "a quantized checkpoint says so in config.json"
             )
-    unused = [name for name in stored if name not in wanted and not HARMLESS_TENSORS.fullmatch(name)]
-    if unused:
-        warnings.warn(f"{folder}: {len(unused)} tensors are of no use to this model: {_some(unused)}", stacklevel=3)
 
 
 def _some(names: list[str]) -> str:

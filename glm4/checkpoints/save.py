@@ -1,4 +1,4 @@
-"""Write a model as a checkpoint folder, in either layout."""
+"""Write a model as a checkpoint folder, in any layout it exists in."""
 
 from __future__ import annotations
 
@@ -11,30 +11,36 @@ from typing import Any
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ..models.glm import GLM, GLMConfig
-from .architecture import Layout
-from .names import places
+from ..errors import ConfigError
+from .architecture import family_for
+from .family import Layout
 
 
 def save_checkpoint(
-    model: GLM, folder: Path, *, layout: Layout, generation_config: Mapping[str, Any] | None = None
+    model: Any, folder: Path, *, layout: Layout, generation_config: Mapping[str, Any] | None = None
 ) -> None:
     """Write config.json and model.safetensors (and generation_config.json) into `folder`, made if need be.
 
     Loading the result gives the same weights, bit for bit. The tokenizer's files are the caller's to copy.
 
     Args:
-        layout: "thudm" for the original names, "hf" for transformers' GlmForCausalLM.
+        layout: "thudm" for the original names, "hf" for transformers' native classes.
         generation_config: sampling defaults and end-of-text ids; the ids are repeated in config.json, since readers
             look in one or the other.
+
+    Raises:
+        ConfigError: the model does not exist in that layout.
     """
+    family = family_for(model.config, layout)
+    if family.write is None:
+        raise ConfigError(f"writing checkpoints in the layout {layout!r} is not supported")
     folder.mkdir(parents=True, exist_ok=True)
     ours = model.state_dict()
     tensors: dict[str, Tensor] = {}
-    for place in places(layout, model.config):
+    for place in family.places(model.config):
         tensor = ours[place.ours] if place.rows is None else ours[place.ours][place.rows]
         tensors[place.theirs] = tensor.detach().contiguous()
-    config = _CONFIGS[layout](model.config)
+    config = family.write(model.config)
     config["torch_dtype"] = str(model.embed_tokens.weight.dtype).removeprefix("torch.")
     for key in ("eos_token_id", "pad_token_id"):
         if generation_config is not None and key in generation_config:
@@ -49,55 +55,3 @@ def save_checkpoint(
 
 def _write_json(path: Path, value: dict[str, Any]) -> None:
     path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def _thudm_config(config: GLMConfig) -> dict[str, Any]:
-    return {
-        "model_type": "chatglm",
-        "architectures": ["ChatGLMModel"],
-        "add_bias_linear": False,
-        "add_qkv_bias": config.qkv_bias,
-        "apply_residual_connection_post_layernorm": False,
-        "ffn_hidden_size": config.ffn_size,
-        "hidden_size": config.hidden_size,
-        "kv_channels": config.head_dim,
-        "layernorm_epsilon": config.norm_eps,
-        "multi_query_attention": True,
-        "multi_query_group_num": config.n_kv_heads,
-        "num_attention_heads": config.n_heads,
-        "num_hidden_layers": config.n_layers,
-        "num_layers": config.n_layers,
-        "original_rope": True,
-        "padded_vocab_size": config.vocab_size,
-        "post_layer_norm": True,
-        "rmsnorm": True,
-        "rope_ratio": config.rope_theta / 10000.0,
-        "seq_length": config.max_positions,
-        "tie_word_embeddings": False,
-    }
-
-
-def _hf_config(config: GLMConfig) -> dict[str, Any]:
-    return {
-        "model_type": "glm",
-        "architectures": ["GlmForCausalLM"],
-        "attention_bias": config.qkv_bias,
-        "eos_token_id": None,  # stated, as transformers would otherwise take GLM-4-9B's ids, whatever the vocabulary
-        "head_dim": config.head_dim,
-        "hidden_act": "silu",
-        "hidden_size": config.hidden_size,
-        "intermediate_size": config.ffn_size,
-        "max_position_embeddings": config.max_positions,
-        "num_attention_heads": config.n_heads,
-        "num_hidden_layers": config.n_layers,
-        "num_key_value_heads": config.n_kv_heads,
-        "pad_token_id": None,
-        "partial_rotary_factor": config.rotary_dim / config.head_dim,
-        "rms_norm_eps": config.norm_eps,
-        "rope_theta": config.rope_theta,  # read by transformers 4 and 5 alike
-        "tie_word_embeddings": False,
-        "vocab_size": config.vocab_size,
-    }
-
-
-_CONFIGS = {"thudm": _thudm_config, "hf": _hf_config}

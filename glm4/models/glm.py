@@ -1,6 +1,7 @@
-"""The GLM-4 decoder: GLM-4-9B, GLM-4-9B-Chat and GLM-4-9B-Chat-1M, in one forward pass.
+"""The GLM-4 decoder: GLM-4-9B, GLM-4-9B-Chat, GLM-4-9B-Chat-1M, GLM-4-0414 and GLM-Z1, in one forward pass.
 
-The three differ in numbers only: context length, rotary base, and how many key/value heads the query heads share.
+The first three differ in numbers only: context length, rotary base, and how many key/value heads the query heads share.
+The last two have two more norms a block.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ class GLMConfig:
     rope_theta: float
     norm_eps: float
     qkv_bias: bool
+    sandwich_norms: bool  # GLM-4-0414 and GLM-Z1 also normalise what a sublayer gives back, before it is added
     max_positions: int  # context length the weights were trained for, in tokens
 
 
@@ -59,7 +61,10 @@ class Attention(nn.Module):
 
 
 class Block(nn.Module):
-    """x += attention(norm(x)); x += mlp(norm(x))."""
+    """x += attention(norm(x)); x += mlp(norm(x)). With sandwich norms: x += norm(attention(norm(x))), and so on.
+
+    The names are transformers' (Glm4DecoderLayer), where `post_attention_layernorm` is the one before the MLP.
+    """
 
     def __init__(self, config: GLMConfig) -> None:
         super().__init__()
@@ -67,13 +72,19 @@ class Block(nn.Module):
         self.self_attn = Attention(config)
         self.post_attention_layernorm = RMSNorm(config.hidden_size, config.norm_eps)
         self.mlp = SwiGLU(config.hidden_size, config.ffn_size)
+        self.sandwich_norms = config.sandwich_norms
+        if config.sandwich_norms:
+            self.post_self_attn_layernorm = RMSNorm(config.hidden_size, config.norm_eps)
+            self.post_mlp_layernorm = RMSNorm(config.hidden_size, config.norm_eps)
 
     def forward(
         self, x: Tensor, rotary: tuple[Tensor, Tensor], mask: Tensor | None, cache: LayerCache | None
     ) -> Tensor:
         """[B, T, H] -> [B, T, H]."""
-        x = x + self.self_attn(self.input_layernorm(x), rotary, mask, cache)
-        out: Tensor = x + self.mlp(self.post_attention_layernorm(x))
+        attended = self.self_attn(self.input_layernorm(x), rotary, mask, cache)
+        x = x + (self.post_self_attn_layernorm(attended) if self.sandwich_norms else attended)
+        fed = self.mlp(self.post_attention_layernorm(x))
+        out: Tensor = x + (self.post_mlp_layernorm(fed) if self.sandwich_norms else fed)
         return out
 
 

@@ -29,7 +29,7 @@ class LanguageModel(Protocol):
     config: Any
     """A frozen dataclass, at least `vocab_size`, `hidden_size`, `n_layers` and `max_positions`."""
     takes_chunks: bool
-    """Whether a prompt may be computed piece by piece. Where its tokens see each other in both directions it may not."""
+    """Whether a prompt may be computed piece by piece: not where its tokens see each other in both directions."""
     pictures: PictureFormat | None
     """None where the model cannot see."""
 

@@ -24,7 +24,7 @@ MB = 1024 * 1024
 ALLOWANCE_MB = 64
 LARGE = GLMConfig(
     vocab_size=32768, hidden_size=1024, ffn_size=4096, n_layers=6, n_heads=8, n_kv_heads=2, head_dim=128,
-    rotary_dim=64, rope_theta=1e4, norm_eps=1e-6, qkv_bias=True, max_positions=1024,
+    rotary_dim=64, rope_theta=1e4, norm_eps=1e-6, qkv_bias=True, sandwich_norms=False, max_positions=1024,
 )  # fmt: skip
 CHILD = """
 import sys, json, torch, warnings

@@ -52,6 +52,7 @@ CONFIG = GLMConfig(
     rope_theta=10000.0,
     norm_eps=1.5625e-07,
     qkv_bias=True,
+    sandwich_norms=False,
     max_positions=2048,
 )
 IN_FLOAT32: dict[str, Any] = {"dtype": torch.float32, "device": torch.device("cpu")}

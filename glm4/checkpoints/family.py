@@ -1,0 +1,40 @@
+"""How one family's weights lie on disk in one layout: what every file in this folder about a family provides."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+from torch import nn
+
+from .facts import Facts
+
+Layout: TypeAlias = Literal["thudm", "hf", "chatglm-6b", "internvl"]
+
+
+@dataclass(frozen=True)
+class Place:
+    """One tensor of a checkpoint and the rows of ours that it fills."""
+
+    theirs: str
+    ours: str
+    rows: slice | None = None  # None: all of it
+    alternatives: tuple[str, ...] = ()  # other names that the same tensor may have, looked for in this order
+
+
+@dataclass(frozen=True)
+class Family:
+    """One family in one layout. The configuration `C` it speaks of is a frozen dataclass of models/."""
+
+    layout: Layout
+    read: Callable[[Facts], Any]
+    """config.json -> C. Raises ConfigError."""
+    build: Callable[[Any], nn.Module]
+    """C -> the model; called where no tensor takes memory."""
+    places: Callable[[Any], Iterator[Place]]
+    """C -> every tensor that the folder must hold, each once."""
+    harmless: Callable[[Any, str], bool]
+    """(C, name) -> whether the folder may hold this tensor although the model has no use for it."""
+    write: Callable[[Any], dict[str, Any]] | None = None
+    """C -> config.json; None where this library writes no such folder."""
