@@ -47,10 +47,10 @@ PLAIN: list[tuple[Skill, float]] = [
 TOOLS: list[tuple[Skill, float]] = [
     (tool_use.one_call, 60),
     (tool_use.follow_up, 8),
-    (tool_use.two_calls, 7),
-    (tool_use.missing_argument, 6),
-    (tool_use.remembered_city, 6),
-    (tool_use.no_tool_fits, 9),
+    (tool_use.two_calls, 10),
+    (tool_use.missing_argument, 9),
+    (tool_use.remembered_city, 12),
+    (tool_use.no_tool_fits, 16),
 ]
 _PLAIN_SKILLS, _PLAIN_WEIGHTS = [s for s, _ in PLAIN], [w for _, w in PLAIN]
 _TOOL_SKILLS, _TOOL_WEIGHTS = [s for s, _ in TOOLS], [w for _, w in TOOLS]
@@ -99,7 +99,7 @@ def conversation(rng: random.Random, split: Split = "train", folder: Path = DEFA
     ctx = _context(rng, split, rng.choice(("en", "zh")), folder)
     messages: list[Message] = []
     draw = rng.random()
-    kind = "tools" if draw < 0.36 else "long" if draw < 0.385 else "plain"
+    kind = "tools" if draw < 0.42 else "long" if draw < 0.44 else "plain"
     if rng.random() < 0.12:
         messages.append(system_prompts.system(ctx))
     schemas: list[dict[str, Any]] | None = None
@@ -132,12 +132,15 @@ def drill(rng: random.Random, split: Split = "train", folder: Path = DEFAULT_FOL
     exercises: dict[Skill, int] = {
         arithmetic.sum_: 16,
         arithmetic.problem: 2,
-        arithmetic.sorting: 2,
-        arithmetic.comparison: 1,
+        arithmetic.sorting: 3,
+        arithmetic.comparison: 2,
+        arithmetic.calendar: 1,
+        arithmetic.neighbour: 1,
         text_skills.spell: 4,
         text_skills.reverse_word: 6,
         text_skills.count: 2,
-        text_skills.occurrences: 2,
+        text_skills.occurrences: 3,
+        text_skills.contains: 2,
         text_skills.reverse_list: 2,
     }
     messages: list[Message] = []
@@ -153,12 +156,12 @@ def _with_tools(ctx: Context, messages: list[Message]) -> list[dict[str, Any]]:
     schemas = _tool_schemas(ctx)
     if has_python:
         schemas.insert(rng.randint(0, len(schemas)), PYTHON_SCHEMA)
-    if rng.random() < 0.15:
+    if rng.random() < 0.25:
         messages += memory.tell(ctx, "city").messages
     for _ in range(rng.choice((3, 4, 4, 5, 5, 6, 7, 8))):
         draw = rng.random()
         turn: Turn | None = None
-        if "city" in ctx.facts and rng.random() < 0.2:
+        if "city" in ctx.facts and rng.random() < 0.35:
             turn = tool_use.remembered_city(ctx)
         if turn is not None:
             pass

@@ -86,7 +86,7 @@ def _schema(name: str, description: str, params: list[tuple[str, str, str]], req
 def from_blueprint(ctx: Context, blueprint: Blueprint) -> ToolSpec:
     rng = ctx.rng
     name = rng.choice(blueprint.names)
-    if ctx.split == "train" and rng.random() < 0.6:
+    if ctx.split == "train" and rng.random() < 0.8:
         name = _renamed(ctx, name)
     in_chinese = rng.random() < (0.6 if ctx.zh else 0.1)
     described = rng.random() < 0.7
@@ -96,7 +96,7 @@ def from_blueprint(ctx: Context, blueprint: Blueprint) -> ToolSpec:
     for param in blueprint.params:
         choices = [n for n in param.names if n not in taken]
         chosen = rng.choice(choices)
-        if ctx.split == "train" and rng.random() < 0.25:
+        if ctx.split == "train" and rng.random() < 0.35:
             chosen = strings.made_up_word(rng, ctx.corpus, ctx.split)
         taken.add(chosen)
         params.append((chosen, param.kind))

@@ -7,7 +7,7 @@ from typing import Any
 
 from . import strings
 from .sample import Context, Message, Turn, assistant, fill, user, vary
-from .tool_specs import ToolSpec, from_blueprint, value
+from .tool_specs import ToolSpec, from_blueprint, made_up, value
 from .tool_table import TEST_BLUEPRINTS, TRAIN_BLUEPRINTS
 
 Arguments = dict[str, Any]
@@ -236,7 +236,14 @@ _KNOWLEDGE = (
 
 
 def no_tool_fits(ctx: Context) -> Turn | None:
-    """A request for a tool that is not there."""
+    """A request for a tool that is not there: one of the table, or a made-up one, which may be like one that is there."""
+    if ctx.rng.random() < 0.5:
+        like = ctx.rng.choice(ctx.tools) if ctx.tools and ctx.rng.random() < 0.5 else None
+        missing = made_up(ctx, like)
+        if any(tool.topic == missing.topic for tool in ctx.tools):
+            return None
+        question, _ = request(ctx, missing)
+        return Turn("no_tool", [user(question), assistant(NO_TOOL[ctx.language])])
     table = TRAIN_BLUEPRINTS if ctx.split == "train" else TEST_BLUEPRINTS
     blueprint = ctx.rng.choice(table)
     if blueprint.topic in _KNOWLEDGE or any(tool.topic == blueprint.topic for tool in ctx.tools):
