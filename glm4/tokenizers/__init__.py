@@ -5,6 +5,7 @@ Self-contained: this folder is copied as it is next to an exported Hugging Face 
 
 from .bpe import Tokenizer, load_tokenizer
 from .detokenizer import Detokenizer
+from .language_tokenizer import LanguageTokenizer, TextStream
 from .stop import StopMatcher
 
-__all__ = ["Detokenizer", "StopMatcher", "Tokenizer", "load_tokenizer"]
+__all__ = ["Detokenizer", "LanguageTokenizer", "StopMatcher", "TextStream", "Tokenizer", "load_tokenizer"]

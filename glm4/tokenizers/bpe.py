@@ -11,6 +11,7 @@ from typing import SupportsIndex
 
 import tiktoken
 
+from .byte_stream import ByteStream
 from .vocabulary import PATTERN as PATTERN
 from .vocabulary import PREFIX_TOKENS as PREFIX_TOKENS
 from .vocabulary import read_vocabulary
@@ -129,6 +130,10 @@ class Tokenizer:
                 pending.append(self.bytes_of(token_id))
         runs.append(b"".join(pending).decode("utf-8", "replace"))
         return (" " if spaces_between_special_tokens else "").join(run for run in runs if run)
+
+    def text_stream(self, skip_special_tokens: bool = True) -> ByteStream:
+        """`decode`, one id at a time."""
+        return ByteStream(self, skip_special_tokens)
 
     def bytes_of(self, token_id: SupportsIndex) -> bytes:
         """The bytes one id stands for; a control token's are its name, a padding id's none. Not always whole UTF-8.
