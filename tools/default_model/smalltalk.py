@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from . import strings
-from .sample import Context, Turn, assistant, fill, user, vary
+from .sample import Context, Language, Turn, assistant, fill, user, vary
 
 _EN: dict[str, tuple[list[str], str]] = {
     "greet": (
@@ -216,6 +216,11 @@ _OPEN_ZH = [
     "写一篇关于{x}的文章", "谁发现了{x}？", "怎样学好{x}？", "什么是量子物理？", "世界上最高的山是哪座？",
     "你知道{x}吗？", "推荐一本书", "今天吃什么？",
 ]  # fmt: skip
+
+
+def wordings(language: Language, intent: str) -> tuple[list[str], str]:
+    """How an intent is put into words, and its one answer. `{x}` in a question stands for a name."""
+    return (_ZH if language == "zh" else _EN)[intent]
 
 
 def smalltalk(ctx: Context, intent: str | None = None) -> Turn:
