@@ -11,7 +11,8 @@ from typing import Any
 from ..errors import CheckpointError, ConfigError
 from ..jsonfile import read_json
 from ..models.glm import GLMConfig
-from . import glm
+from ..models.glm4v import GLM4VConfig
+from . import glm, glm4v
 from .facts import HARMLESS, Facts
 from .family import Family, Layout
 
@@ -75,6 +76,8 @@ def family_of(facts: Facts) -> Family:
             f"{facts.path}: the weights are quantized ({method!r}), which is not supported; load the unquantized "
             "checkpoint"
         )
+    if raw.get("vision_config") is not None and model_type == "chatglm":
+        return glm4v.THUDM
     if raw.get("vision_config") is not None:
         raise ConfigError(f"{facts.path}: the checkpoint has a vision tower (vision_config), which is not supported")
     if model_type == "chatglm" and "position_encoding_2d" not in raw and "inner_hidden_size" not in raw:
@@ -101,4 +104,6 @@ def family_for(config: Any, layout: Layout) -> Family:
             return glm.HF_0414 if config.sandwich_norms else glm.HF
         if layout == "thudm" and not config.sandwich_norms:
             return glm.THUDM
+    if type(config) is GLM4VConfig and layout == "thudm":
+        return glm4v.THUDM
     raise ConfigError(f"a model of this kind ({type(config).__name__}) cannot be written in the layout {layout!r}")
