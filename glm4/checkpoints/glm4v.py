@@ -24,7 +24,7 @@ def read(facts: Facts) -> GLM4VConfig:
     boi, eoi = facts.get("boi_token_id", int), facts.get("eoi_token_id", int)
     if boi == eoi or max(boi, eoi) >= text.vocab_size:
         raise ConfigError(
-            f"{facts.path}: boi_token_id {boi} and eoi_token_id {eoi} must be two ids of the {text.vocab_size} there are"
+            f"{facts.path}: boi_token_id {boi} and eoi_token_id {eoi} must be two of {text.vocab_size} ids"
         )
     decoder = {field.name: getattr(text, field.name) for field in fields(GLMConfig)}
     return GLM4VConfig(**decoder, vision=_read_tower(facts, text), boi_token_id=boi, eoi_token_id=eoi)
