@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import operator
 import uuid
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any, overload
+from typing import Any, Literal, overload
 
 import torch
 from torch import Tensor
@@ -15,16 +14,18 @@ from torch import Tensor
 from .chat import ChatTokenizer, Piece, ReplyAssembler
 from .engine.generate import Step, generate
 from .errors import CheckpointError, InputError, PromptTooLong
+from .inputs import Prompt, integer_rows, is_one_prompt, plain, token_ids
 from .memory import memory_errors_explained
 from .messages import MessageLike, Tool, ToolLike, as_messages, declared_tools
-from .models.glm import GLM
+from .models.batch import pad_prompts
 from .outputs import Completion, Delta, FinishReason, Reply, Usage
 from .sampling import SamplingParams
 from .tokenizers import Detokenizer
+from .vision import PictureEncoder
 
 Messages = Iterable[MessageLike]
 Tools = Iterable[ToolLike] | None
-Prompt = str | Sequence[int]
+PromptLike = str | Sequence[int]
 
 
 class LLM:
@@ -40,7 +41,7 @@ class LLM:
 
     def __init__(
         self,
-        model: GLM,
+        model: Any,
         tokenizer: ChatTokenizer | None,
         *,
         name: str,
@@ -49,7 +50,8 @@ class LLM:
         context: int,
         why_no_tokenizer: str = "the checkpoint came without a tokenizer",
     ) -> None:
-        self.model = model
+        self.model: Any = model
+        self._pictures = PictureEncoder(model, name)
         self._tokenizer, self._why_no_tokenizer = tokenizer, why_no_tokenizer
         self.name = name
         self.stop_token_ids = stop_token_ids
@@ -73,12 +75,14 @@ class LLM:
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
-        return self.model.embed_tokens.weight.device
+        device: torch.device = self.model.embed_tokens.weight.device
+        return device
 
     @property
     def dtype(self) -> torch.dtype:
         """What the weights are held in."""
-        return self.model.embed_tokens.weight.dtype
+        dtype: torch.dtype = self.model.embed_tokens.weight.dtype
+        return dtype
 
     def chat(
         self,
@@ -126,36 +130,52 @@ class LLM:
 
     @overload
     def generate(
-        self, prompt: Prompt, sampling_params: SamplingParams | None = None, **sampling: Any
+        self, prompt: PromptLike, sampling_params: SamplingParams | None = None, *, images: Any = None, **sampling: Any
     ) -> Completion: ...
     @overload
     def generate(
-        self, prompt: Sequence[Prompt], sampling_params: SamplingParams | None = None, **sampling: Any
+        self,
+        prompt: Sequence[PromptLike],
+        sampling_params: SamplingParams | None = None,
+        *,
+        images: Any = None,
+        **sampling: Any,
     ) -> list[Completion]: ...
     def generate(
-        self, prompt: Prompt | Sequence[Prompt], sampling_params: SamplingParams | None = None, **sampling: Any
+        self,
+        prompt: PromptLike | Sequence[PromptLike],
+        sampling_params: SamplingParams | None = None,
+        *,
+        images: Any = None,
+        **sampling: Any,
     ) -> Completion | list[Completion]:
         """What follows a prompt, without any chat format.
 
         Args:
-            prompt: text (encoded with the `[gMASK]<sop>` prefix), token ids as they are, or a list of such prompts.
+            prompt: text (encoded with the family's prefix, such as `[gMASK]<sop>`), token ids as they are, or a list
+                of such prompts.
             sampling_params: in place of the checkpoint's defaults.
+            images: the pictures for the places that the prompts hold, in order: a list of PIL images, paths or bytes,
+                or an already normalised float tensor [N, 3, S, S].
             **sampling: any of `SamplingParams`' fields, on top of either.
 
         Returns:
             A `Completion`; a list of them, in order, for a list of prompts.
 
         Raises:
-            InputError: an empty prompt, an id out of range, a parameter that cannot be used.
+            InputError: an empty prompt, an id out of range, a parameter that cannot be used, more or fewer pictures
+                than places.
             PromptTooLong: no room left in the context. All prompts are checked before the first is computed.
         """
         params = self._params(sampling_params, sampling)
-        values = _plain(prompt)
-        if isinstance(values, (str, bytes)) or (isinstance(values, Sequence) and values and _is_integer(values[0])):
-            return self._complete(self._prompt_ids(values), params)
-        if not isinstance(values, Sequence) or not values:
+        values = plain(prompt)
+        one = is_one_prompt(values)
+        if not one and (not isinstance(values, Sequence) or not values):
             raise InputError(f"the prompt is {prompt!r}; pass text, token ids, or a list of either")
-        return [self._complete(ids, params) for ids in [self._prompt_ids(value) for value in values]]
+        rows = [self._prompt_ids(value) for value in ([values] if one else values)]
+        prompts = self._prompts(rows, images)
+        done = [self._complete(known, params) for known in prompts]
+        return done[0] if one else done
 
     @torch.no_grad()
     def logits(
@@ -163,57 +183,70 @@ class LLM:
         ids: Sequence[Sequence[int]] | Sequence[int] | Tensor,
         position_ids: Sequence[Sequence[int]] | Tensor | None = None,
         attention_mask: Sequence[Sequence[int]] | Tensor | None = None,
+        images: Any = None,
     ) -> Tensor:
         """Next-token logits at every position, in one forward pass.
 
         Args:
             ids: [B, T], or [T] for a batch of one.
-            position_ids: [B, T]; by default 0, 1, ... over the tokens that are not padding, and 0 for padding.
+            position_ids: [B, T]; by default 0, 1, ... over the tokens that are not padding, and 0 for padding. Not
+                where the family counts in two rows (ChatGLM-6B), nor beside pictures.
             attention_mask: [B, T], 1 for tokens and 0 for padding; None where nothing is padded.
+            images: the pictures for the places in all rows, in order; see `generate`.
 
         Returns:
-            float32 [B, T, V], on the model's device. Rows of padding tokens mean nothing.
+            float32 [B, T, V], on the model's device. Rows of padding tokens mean nothing. Where pictures take more
+            slots than ids, T grows to the widest row's slots, and shorter rows are padded on the side on which
+            `attention_mask` pads, else on the right.
 
         Raises:
-            InputError: shapes that do not agree, or an id, position or mask value out of range.
+            InputError: shapes that do not agree, an id, position or mask value out of range, or more or fewer pictures
+                than places.
         """
-        tokens = self._integers("ids", ids, upper=self.model.config.vocab_size)
-        if tokens.shape[1] > self.context:
-            raise PromptTooLong(f"{tokens.shape[1]} tokens are given, the context is {self.context}; shorten them")
-        valid = None
+        tokens = integer_rows("ids", ids, upper=self.model.config.vocab_size).to(self.device)
+        valid = torch.ones_like(tokens, dtype=torch.bool)
         if attention_mask is not None:
-            valid = self._integers("attention_mask", attention_mask, upper=2, like=tokens).bool()
-        if position_ids is not None:
-            positions = self._integers("position_ids", position_ids, upper=self.model.config.max_positions, like=tokens)
-        elif valid is not None:
-            positions = (valid.cumsum(1) - 1).clamp(min=0)
-        else:
-            positions = torch.arange(tokens.shape[1], device=self.device).expand_as(tokens)
-        padded = valid if valid is not None and not valid.all() else None
-        rows = f"[{tokens.shape[0]}, {tokens.shape[1]}, {self.model.config.vocab_size}]"
-        with memory_errors_explained(f"float32 logits {rows}", "Pass fewer tokens at a time"):
-            return self.model.logits(self.model(self.model.embed(tokens), positions, valid=padded))
+            valid = integer_rows("attention_mask", attention_mask, upper=2, like=tokens).bool().to(self.device)
+        rows = [row[kept] for row, kept in zip(tokens, valid, strict=True)]
+        prompts = self._prompts([row.tolist() for row in rows], images, reply=0)
+        widest = max(tokens.shape[1], *(prompt.n_slots for prompt in prompts))
+        shown = f"[{tokens.shape[0]}, {widest}, {self.model.config.vocab_size}]"
+        with memory_errors_explained(f"float32 logits {shown}", "Pass fewer tokens at a time"):
+            if any(prompt.pixels is not None for prompt in prompts):
+                if position_ids is not None:
+                    raise InputError("position_ids cannot be given beside pictures, which have positions of their own")
+                return self._logits_of_pictures(rows, prompts, side="right" if valid[:, 0].all() else "left")
+            positions = self._positions(tokens, valid, position_ids)
+            padded = None if valid.all() else valid
+            return self._final_logits(self.model.embed(tokens), positions, padded)
 
-    def _integers(self, name: str, values: Any, *, upper: int, like: Tensor | None = None) -> Tensor:
-        try:
-            tensor = torch.as_tensor(values)
-        except (ValueError, TypeError, RuntimeError) as error:
-            raise InputError(f"{name} is not a rectangle of integers: {error}") from error
-        tensor = tensor[None] if tensor.ndim == 1 else tensor
-        is_integer = not tensor.is_floating_point() and not tensor.is_complex()
-        is_integer &= tensor.dtype != torch.bool or name == "attention_mask"
-        if tensor.ndim != 2 or not tensor.numel() or not is_integer:
-            raise InputError(f"{name} must be integers [B, T], not {tensor.dtype} of shape {list(tensor.shape)}")
-        if like is not None and tensor.shape != like.shape:
-            raise InputError(f"{name} has shape {list(tensor.shape)}, the ids have {list(like.shape)}")
-        tensor = tensor.long()  # torch finds no minimum of unsigned integers
-        low, high = int(tensor.min()), int(tensor.max())
-        if low < 0 or high >= upper:
-            raise InputError(f"{name} holds {low if low < 0 else high}; it must be from 0 to {upper - 1}")
-        return tensor.to(self.device)
+    def _positions(self, tokens: Tensor, valid: Tensor, given: Any) -> Tensor:
+        """Positions of a batch without pictures, [B, T] or [B, 2, T]; 0 on padding."""
+        each = [self.model.positions(row[kept]) for row, kept in zip(tokens, valid, strict=True)]
+        if given is not None:
+            if each[0].ndim != 1:
+                raise InputError("position_ids cannot be given: this family counts in two rows, derived from the ids")
+            upper = self.model.config.max_positions
+            return integer_rows("position_ids", given, upper=upper, like=tokens).to(self.device)
+        positions = torch.zeros(tokens.shape[0], *each[0].shape[:-1], tokens.shape[1], dtype=torch.long)
+        positions = positions.to(self.device)
+        for row, kept, counted in zip(positions, valid, each, strict=True):
+            row[..., kept] = counted
+        return positions
 
-    def _chat_prompt(self, messages: Messages, tools: Tools) -> tuple[list[int], tuple[Tool, ...]]:
-        """The conversation as ids, and every tool it declares."""
+    def _logits_of_pictures(self, rows: list[Tensor], prompts: list[Prompt], side: Literal["left", "right"]) -> Tensor:
+        embedded = []
+        for row, prompt in zip(rows, prompts, strict=True):
+            features = self._pictures.features(prompt.pixels)
+            embedded.append((self.model.embed(row[None], features)[0], self.model.positions(row)))
+        return self._final_logits(*pad_prompts(embedded, side))
+
+    def _final_logits(self, hidden: Tensor, positions: Tensor, valid: Tensor | None) -> Tensor:
+        logits: Tensor = self.model.logits(self.model(hidden, positions, valid=valid))
+        return logits
+
+    def _chat_prompt(self, messages: Messages, tools: Tools) -> tuple[Prompt, tuple[Tool, ...]]:
+        """The conversation as a prompt, and every tool it declares."""
         if self.tokenizer.format.is_base:
             warnings.warn(
                 f"{self.name} is a base model: it continues text and was not trained to chat. Load a -chat checkpoint, "
@@ -221,9 +254,9 @@ class LLM:
                 stacklevel=3,
             )
         known = as_messages(messages, tools)
-        ids = self.tokenizer.render(known)
-        self._check_prompt(ids)
-        return ids, declared_tools(known)
+        pictures = [picture for message in known for picture in message.images]
+        (prompt,) = self._prompts([token_ids(self.tokenizer.render(known), self.model.config.vocab_size)], pictures)
+        return prompt, declared_tools(known)
 
     def _params(self, sampling_params: SamplingParams | None, changes: dict[str, Any]) -> SamplingParams:
         if sampling_params is not None and not isinstance(sampling_params, SamplingParams):
@@ -231,43 +264,54 @@ class LLM:
         return (sampling_params or self.default_sampling).updated(changes)
 
     def _prompt_ids(self, prompt: Any) -> list[int]:
-        prompt = _plain(prompt)
+        prompt = plain(prompt)
         if isinstance(prompt, str):
             if not prompt:
                 raise InputError("the prompt is empty; pass some text")
-            ids = self.tokenizer.encode(prompt)
-        elif isinstance(prompt, Sequence) and not isinstance(prompt, bytes):
-            ids = [operator.index(i) if _is_integer(i) else i for i in prompt]
-        else:
-            raise InputError(f"the prompt is {prompt!r}; pass text or token ids")
-        self._check_prompt(ids)
-        return ids
+            prompt = self.tokenizer.encode(prompt)
+        return token_ids(prompt, self.model.config.vocab_size)
 
-    def _check_prompt(self, ids: Sequence[int]) -> None:
-        if not ids:
-            raise InputError("the prompt is empty; pass at least one token id")
-        vocab_size = self.model.config.vocab_size
-        for i in ids:
-            if not _is_integer(i) or not 0 <= i < vocab_size:
-                raise InputError(f"the prompt holds {i!r}; token ids of {self.name} are from 0 to {vocab_size - 1}")
-        if len(ids) >= self.context:
-            trained = self.model.config.max_positions
-            larger = f", or load with a max_context up to {trained}" if self.context < trained else ""
-            raise PromptTooLong(
-                f"the prompt has {len(ids)} tokens, and the context of {self.name} is {self.context}, reply included; "
-                f"shorten it{larger}"
-            )
+    def _prompts(self, rows: list[list[int]], images: Any, reply: int = 1) -> list[Prompt]:
+        """Rows of ids with the pictures for their places, checked to leave room for a reply of so many tokens."""
+        pixels = self._pictures.pixels(images)
+        given, taken = 0 if pixels is None else pixels.shape[0], 0
+        prompts = []
+        for row in rows:
+            ids = torch.tensor(row, dtype=torch.long)
+            try:
+                places, n_slots = self.model.n_pictures(ids), self.model.positions(ids).shape[-1]
+            except ValueError as error:
+                raise InputError(f"the prompt cannot be used: {error}") from error
+            self._check_room(len(row), n_slots, reply)
+            here = pixels[taken : taken + places] if pixels is not None and places else None
+            prompts.append(Prompt(row, n_slots, here))
+            taken += places
+        if taken != given:
+            raise InputError(f"{given} pictures are given for {taken} places in the prompt; pass one for each place")
+        return prompts
 
-    def _steps(self, prompt: list[int], params: SamplingParams) -> Iterator[Step]:
-        doing = f"a prompt of {len(prompt)} tokens and its reply"
+    def _check_room(self, n_ids: int, n_slots: int, reply: int) -> None:
+        if n_slots + reply <= self.context:
+            return
+        trained = self.model.config.max_positions
+        larger = f", or load with a max_context up to {trained}" if self.context < trained else ""
+        pictures = f" ({n_slots - n_ids} of them for pictures)" if n_slots > n_ids else ""
+        raise PromptTooLong(
+            f"the prompt has {n_slots} tokens{pictures}, and the context of {self.name} is {self.context}, reply "
+            f"included; shorten it{larger}"
+        )
+
+    def _steps(self, prompt: Prompt, params: SamplingParams) -> Iterator[Step]:
+        doing = f"a prompt of {prompt.n_slots} tokens and its reply"
         with memory_errors_explained(doing, "Pass max_tokens=, or load with a smaller max_context="):
-            yield from generate(self.model, prompt, params, self.stop_token_ids, self.context)
+            features = self._pictures.features(prompt.pixels)
+            yield from generate(self.model, prompt.ids, params, self.stop_token_ids, self.context, features)
 
-    def _complete(self, prompt: list[int], params: SamplingParams) -> Completion:
+    def _complete(self, prompt: Prompt, params: SamplingParams) -> Completion:
         done = [self._complete_one(prompt, one) for one in params.singles()]
         return replace(done[0], other_choices=tuple(done[1:]))
 
-    def _complete_one(self, prompt: list[int], params: SamplingParams) -> Completion:
+    def _complete_one(self, prompt: Prompt, params: SamplingParams) -> Completion:
         # Stop strings cannot be matched without a tokenizer: asking for it says so.
         tokenizer = self.tokenizer if params.stop else self._tokenizer
         text = None if tokenizer is None else Detokenizer(tokenizer.tokenizer, stop=params.stop)
@@ -288,13 +332,13 @@ class LLM:
         return Completion(
             token_ids=ids,
             finish_reason=reason,
-            usage=Usage(len(prompt), len(ids)),
+            usage=Usage(prompt.n_slots, len(ids)),
             logprobs=None if params.logprobs is None else logprobs,
             decoded=None if text is None else "".join(pieces),
             why_not_decoded=self._why_no_tokenizer,
         )
 
-    def _chat_deltas(self, prompt: list[int], tools: tuple[Tool, ...], params: SamplingParams) -> Iterator[Delta]:
+    def _chat_deltas(self, prompt: Prompt, tools: tuple[Tool, ...], params: SamplingParams) -> Iterator[Delta]:
         """The one loop from new ids to pieces of a reply."""
         tokenizer = self.tokenizer
         reply = ReplyAssembler(tokenizer.tokenizer, tokenizer.reply_parser(tools), params.stop)
@@ -313,7 +357,7 @@ class LLM:
                 token_ids=(step.token_id,),
                 logprobs=() if step.logprob is None else (step.logprob,),
                 finish_reason=reason,
-                usage=None if reason is None else Usage(len(prompt), count),
+                usage=None if reason is None else Usage(prompt.n_slots, count),
             )
             if reason is not None:
                 return
@@ -333,13 +377,3 @@ def _whole(deltas: Iterable[Delta], params: SamplingParams) -> Reply:
         token_ids=[i for piece in pieces for i in piece.token_ids],
         logprobs=None if params.logprobs is None else [entry for piece in pieces for entry in piece.logprobs],
     )
-
-
-def _plain(prompt: Any) -> Any:
-    """A tensor's or an array's numbers as lists; anything else as it is."""
-    return prompt.tolist() if hasattr(prompt, "tolist") else prompt
-
-
-def _is_integer(value: object) -> bool:
-    """Whether a value is an integer, numpy's included, and no bool."""
-    return hasattr(value, "__index__") and not isinstance(value, bool)

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
+from torch import Tensor
 
-from ..models.glm import GLM
+from ..models.language_model import LanguageModel
 from ..sampling import SamplingParams, TokenLogprob
 from .sampler import Sampler
 
@@ -27,30 +28,48 @@ class Step:
 
 @torch.inference_mode()
 def generate(
-    model: GLM, prompt: Sequence[int], params: SamplingParams, stop_ids: Collection[int], context: int
+    model: LanguageModel,
+    prompt: Sequence[int],
+    params: SamplingParams,
+    stop_ids: Collection[int],
+    context: int,
+    features: Tensor | None = None,
 ) -> Iterator[Step]:
     """Yield new tokens until an end token (yielded too), `max_tokens`, or the end of the context.
 
     Args:
-        prompt: token ids, at least one and fewer than `context`.
+        prompt: token ids, at least one, of fewer slots than `context`.
         stop_ids: the checkpoint's end tokens; `params.stop_token_ids` come on top.
-        context: how many tokens prompt and reply may have together.
+        context: how many slots prompt and reply may have together.
+        features: of the prompt's pictures, [N, P, H].
     """
-    device = model.embed_tokens.weight.device
-    limit = min(params.max_tokens or context, context - len(prompt))
+    ids = torch.tensor([list(prompt)], device=model.embed_tokens.weight.device)  # [1, T]
+    n_slots = model.positions(ids[0]).shape[-1]
+    limit = min(params.max_tokens or context, context - n_slots)
+    positions = model.positions(ids[0], limit)[None]  # [1, slots + limit] or [1, 2, slots + limit]
     stops = set(params.stop_token_ids) | (set() if params.ignore_eos else set(stop_ids))
-    cache = model.new_cache(batch=1, capacity=len(prompt) + min(limit, FIRST_ROOM))
-    sampler = Sampler(params, model.config.vocab_size, prompt, device)
-    new = torch.tensor([list(prompt)], device=device)  # [1, T]
+    cache = model.new_cache(batch=1, capacity=n_slots + min(limit, FIRST_ROOM))
+    sampler = Sampler(params, model.config.vocab_size, prompt, ids.device)
     for count in range(1, limit + 1):
         if cache.length == cache.capacity:
-            cache.grow(min(2 * cache.capacity, len(prompt) + limit))
-        for chunk in new.split(PROMPT_CHUNK, dim=1):
-            positions = torch.arange(cache.length, cache.length + chunk.shape[1], device=device)[None]
-            hidden = model(model.embed(chunk), positions, cache)
+            cache.grow(min(2 * cache.capacity, n_slots + limit))
+        for piece in _embedded(model, ids, features if count == 1 else None):
+            hidden = model(piece, positions[..., cache.length : cache.length + piece.shape[1]], cache)
         token, logprob = sampler.sample(model.logits(hidden[0, -1]))
         reason: Literal["stop", "length"] | None = "stop" if token in stops else "length" if count == limit else None
         yield Step(token, logprob, reason)
         if reason:
             return
-        new = torch.tensor([[token]], device=device)
+        ids = torch.tensor([[token]], device=ids.device)
+
+
+def _embedded(model: LanguageModel, ids: Tensor, features: Tensor | None) -> Iterator[Tensor]:
+    """Hidden states to compute at a time, [1, up to PROMPT_CHUNK, H]: embedded piece by piece where no picture and no
+    mask needs the whole prompt."""
+    if not model.takes_chunks:
+        yield model.embed(ids, features)
+    elif features is not None:
+        yield from model.embed(ids, features).split(PROMPT_CHUNK, dim=1)
+    else:
+        for chunk in ids.split(PROMPT_CHUNK, dim=1):
+            yield model.embed(chunk)

@@ -1,0 +1,60 @@
+"""A request's pictures to the features that a model splices in, each picture computed once."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .errors import InputError
+from .models.language_model import LanguageModel
+
+KEPT_BYTES = 512 * 1024**2  # of features: 39 pictures of GLM-4V-9B
+
+
+class PictureEncoder:
+    """The model's tower behind a cache, so that the pictures of a conversation are not computed again every turn.
+
+    A picture is known by its pixels, whatever it was loaded from. The least recently used are forgotten first.
+    """
+
+    def __init__(self, model: LanguageModel, name: str) -> None:
+        self._model, self._name = model, name
+        self._known: OrderedDict[bytes, Tensor] = OrderedDict()
+
+    def pixels(self, images: Any) -> Tensor | None:
+        """Pictures in any form `images.as_pixels` takes -> normalised [N, 3, S, S]; None for none at all.
+
+        Raises:
+            InputError: one that cannot be read, or pictures for a model that cannot see.
+        """
+        if images is None or (not isinstance(images, Tensor) and isinstance(images, Sequence) and not len(images)):
+            return None
+        wanted = self._model.pictures
+        if wanted is None:
+            raise InputError(f"{self._name} cannot see: it is a text model; leave the pictures out, or load GLM-4V-9B")
+        from .images import as_pixels  # only here: a text model never needs Pillow
+
+        return as_pixels(images, wanted)
+
+    @torch.inference_mode()
+    def features(self, pixels: Tensor | None) -> Tensor | None:
+        """Normalised pictures [N, 3, S, S] -> features [N, P, H]; those seen before come from memory."""
+        if pixels is None:
+            return None
+        return torch.stack([self._features_of(picture) for picture in pixels])
+
+    def _features_of(self, picture: Tensor) -> Tensor:
+        key = hashlib.sha256(picture.contiguous().cpu().numpy().tobytes()).digest()
+        if key in self._known:
+            self._known.move_to_end(key)
+            return self._known[key]
+        features = self._model.see(picture[None])[0]
+        self._known[key] = features
+        while len(self._known) > 1 and sum(f.numel() * f.element_size() for f in self._known.values()) > KEPT_BYTES:
+            self._known.popitem(last=False)
+        return features
