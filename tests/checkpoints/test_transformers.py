@@ -1,4 +1,5 @@
-"""transformers' GlmForCausalLM as a second oracle: each reads what the other writes, and both compute alike."""
+"""transformers' GlmForCausalLM, and Glm4ForCausalLM for GLM-4-0414, as second oracles: each side reads what the other
+writes, and both compute alike."""
 
 from __future__ import annotations
 
@@ -12,6 +13,7 @@ from random_models import TINY, load, logits, random_checkpoint, random_ids, ran
 
 from glm4.checkpoints import read_architecture
 from glm4.engine.generate import generate
+from glm4.errors import ConfigError
 from glm4.models.glm import GLM
 from glm4.sampling import SamplingParams
 
@@ -23,15 +25,15 @@ GROUPS = [1, 2, 4]
 GENERATION = {"eos_token_id": [300, 301], "pad_token_id": 300}
 
 
-def save_theirs(folder: Path, rope_ratio: int, n_kv_heads: int) -> Any:
-    """A random GlmForCausalLM, saved by transformers itself; its weights are as wide as random_model's."""
-    config = transformers.GlmConfig(
+def save_theirs(folder: Path, rope_ratio: int, n_kv_heads: int, kind: str = "Glm", qkv_bias: bool = True) -> Any:
+    """A random model of theirs, saved by transformers itself; its weights are as wide as random_model's."""
+    config = getattr(transformers, kind + "Config")(
         vocab_size=TINY.vocab_size, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=n_kv_heads, head_dim=16, max_position_embeddings=256, attention_bias=True,
+        num_key_value_heads=n_kv_heads, head_dim=16, max_position_embeddings=256, attention_bias=qkv_bias,
         rope_theta=1e4 * rope_ratio, partial_rotary_factor=0.5,
         pad_token_id=300, eos_token_id=[300, 301],
     )  # fmt: skip
-    model = transformers.GlmForCausalLM(config).eval().requires_grad_(False)
+    model = getattr(transformers, kind + "ForCausalLM")(config).eval().requires_grad_(False)
     ours = random_model(seed=rope_ratio + n_kv_heads, rope_theta=1e4 * rope_ratio, n_kv_heads=n_kv_heads)
     for name, parameter in model.named_parameters():
         generator = torch.Generator().manual_seed(len(name))
@@ -80,6 +82,40 @@ def test_transformers_reads_what_we_write(rope_ratio: int, n_kv_heads: int, tmp_
     theirs, report = transformers.GlmForCausalLM.from_pretrained(tmp_path, output_loading_info=True)
     assert not any(report.values()), report
     assert_computes_alike(random_model(9, **changes), theirs.eval())
+
+
+needs_glm4 = pytest.mark.skipif(
+    not hasattr(transformers, "Glm4ForCausalLM"),
+    reason=f"NOT COMPARED: transformers {transformers.__version__} has no Glm4ForCausalLM",
+)
+
+
+@needs_glm4
+@pytest.mark.parametrize("qkv_bias", [True, False])
+@pytest.mark.parametrize("n_kv_heads", GROUPS)
+def test_0414_we_read_what_transformers_writes(n_kv_heads: int, qkv_bias: bool, tmp_path: Path) -> None:
+    """Two more norms a block; GLM-4-0414's sizes differ in whether q, k and v have biases."""
+    theirs = save_theirs(tmp_path, 1, n_kv_heads, "Glm4", qkv_bias)
+    ours = load(tmp_path)
+    assert (ours.config.sandwich_norms, ours.config.qkv_bias) == (True, qkv_bias)
+    assert_computes_alike(ours, theirs)
+
+
+@needs_glm4
+def test_0414_transformers_reads_what_we_write(tmp_path: Path) -> None:
+    """No key missing, none unexpected; ours are read back alike."""
+    random_checkpoint(tmp_path, "hf", seed=9, generation_config=GENERATION, sandwich_norms=True)
+    theirs, report = transformers.Glm4ForCausalLM.from_pretrained(tmp_path, output_loading_info=True)
+    assert not any(report.values()), report
+    assert_computes_alike(random_model(9, sandwich_norms=True), theirs.eval())
+    assert_computes_alike(load(tmp_path), theirs)
+
+
+def test_0414_exists_in_no_original_layout(tmp_path: Path) -> None:
+    """Its extra norms have no names there."""
+    with pytest.raises(ConfigError, match=r"layout 'thudm'"):
+        random_checkpoint(tmp_path, "thudm", sandwich_norms=True)
+    assert not list(tmp_path.iterdir())
 
 
 def test_transformers_reads_a_model_without_end_tokens(tmp_path: Path) -> None:
