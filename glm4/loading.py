@@ -61,6 +61,8 @@ def load_model(
             f"{folder}: the tokenizer has {tokenizer.vocab_size} tokens and the model only {vocab_size}; "
             "they belong to different checkpoints"
         )
+    if tokenizer is not None:
+        architecture = architecture.named(tokenizer.special_tokens)
     stop_ids = set() if tokenizer is None else set(tokenizer.stop_token_ids)
     stop_ids |= _eos_ids(folder / "config.json", architecture.raw, vocab_size)
     stop_ids |= _eos_ids(generation_file, generation_config, vocab_size)

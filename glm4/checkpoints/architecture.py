@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from ..errors import CheckpointError, ConfigError
 from ..jsonfile import read_json
 from ..models.glm import GLMConfig
 from ..models.glm4v import GLM4VConfig
-from . import glm, glm4v
+from . import glm, glm4v, internvl
 from .facts import HARMLESS, Facts
 from .family import Family, Layout
 
@@ -25,6 +25,12 @@ class Architecture:
     config: Any  # the family's configuration, a dataclass of models/
     dtype: str | None  # as the weights were saved, such as "bfloat16"; None when the file does not say
     raw: Mapping[str, Any]  # config.json itself
+
+    def named(self, special_tokens: Mapping[str, int]) -> Architecture:
+        """With what the tokenizer alone states, by its control tokens."""
+        if self.family.name_ids is None:
+            return self
+        return replace(self, config=self.family.name_ids(self.config, special_tokens))
 
     @property
     def layout(self) -> Layout:
@@ -78,6 +84,8 @@ def family_of(facts: Facts) -> Family:
         )
     if raw.get("vision_config") is not None and model_type == "chatglm":
         return glm4v.THUDM
+    if model_type == "internvl_chat":
+        return internvl.INTERNVL
     if raw.get("vision_config") is not None:
         raise ConfigError(f"{facts.path}: the checkpoint has a vision tower (vision_config), which is not supported")
     if model_type == "chatglm" and "position_encoding_2d" not in raw and "inner_hidden_size" not in raw:

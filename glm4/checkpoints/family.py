@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
@@ -38,3 +38,7 @@ class Family:
     """(C, name) -> whether the folder may hold this tensor although the model has no use for it."""
     write: Callable[[Any], dict[str, Any]] | None = None
     """C -> config.json; None where this library writes no such folder."""
+    fit: Callable[[Any, Mapping[str, tuple[int, ...]]], Any] | None = None
+    """(C, shapes of the stored tensors by name) -> C with what only the tensors say; None where they say nothing."""
+    name_ids: Callable[[Any, Mapping[str, int]], Any] | None = None
+    """(C, control token -> id) -> C with what only the tokenizer says; None where it says nothing."""

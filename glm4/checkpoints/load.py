@@ -35,17 +35,19 @@ def load_model_weights(folder: Path, architecture: Architecture, *, dtype: torch
     Warns:
         UserWarning: tensors that the model has no use for, by name.
     """
-    family = architecture.family
+    family, config = architecture.family, architecture.config
+    stored = stored_tensors(folder)
+    if family.fit is not None:
+        config = family.fit(config, {name: tensor.shape for name, tensor in stored.items()})
     try:
         with torch.device("meta"):
-            model = family.build(architecture.config)
+            model = family.build(config)
     except (RuntimeError, TypeError) as error:  # the products of its sizes overflow
         raise ConfigError(f"{folder / 'config.json'} asks for tensors too large to exist: {error}") from error
     targets = model.state_dict()
-    stored = stored_tensors(folder)
-    wanted = {_name_of(place, stored): place for place in family.places(architecture.config)}
+    wanted = {_name_of(place, stored): place for place in family.places(config)}
     _check(folder, stored, wanted, targets)
-    unused = [name for name in stored if name not in wanted and not family.harmless(architecture.config, name)]
+    unused = [name for name in stored if name not in wanted and not family.harmless(config, name)]
     if unused:
         warnings.warn(f"{folder}: {len(unused)} tensors are of no use to this model: {_some(unused)}", stacklevel=2)
 
