@@ -7,7 +7,9 @@ from pathlib import Path
 
 from .errors import CheckpointError, InputError
 
-DEFAULT_MODEL = Path(__file__).parent / "assets" / "default"
+ASSETS = Path(__file__).parent / "assets"
+DEFAULT_MODEL = ASSETS / "default"
+PACKAGED = {"default": DEFAULT_MODEL, "default-vision": ASSETS / "default-vision"}  # names no hub id can have
 HUB_TIMEOUT_S = 10.0
 # Never *.py: this library runs nothing that comes with a checkpoint. Weights by the names that are read, so that
 # neither adapters nor optimizer states come along.
@@ -22,7 +24,8 @@ def resolve_folder(
     """The folder that holds the checkpoint `model`: itself if it is one, otherwise a download from the hub.
 
     Args:
-        model: a folder, or a hub id such as "THUDM/glm-4-9b-chat"; None for the default model in the package.
+        model: a folder, or a hub id such as "THUDM/glm-4-9b-chat"; None or "default" for the default model in the
+            package, "default-vision" for its twin that can see.
         revision: branch, tag or commit on the hub; None for its default.
         weights: whether the weights are needed too, or only configuration and tokenizer.
 
@@ -41,6 +44,8 @@ def resolve_folder(
         if revision is not None:
             raise InputError(f"revision={revision!r} only means something for a hub id, and {folder} is a folder")
         return folder
+    if name in PACKAGED:
+        return PACKAGED[name]
     if os.path.exists(folder):
         raise CheckpointError(f"{name} is a file; pass the folder that holds config.json and the weights")
     if os.path.isabs(name) or name.startswith((".", "~")) or name.count("/") != 1:

@@ -12,12 +12,13 @@ import torch
 from .chat import ChatTokenizer
 from .checkpoints import load_model_weights, read_architecture, read_json
 from .errors import CheckpointError, ConfigError, InputError
-from .hub import DEFAULT_MODEL, resolve_folder
+from .hub import PACKAGED, resolve_folder
 from .llm import LLM
 from .memory import memory_errors_explained
 from .sampling import SamplingParams, defaults_from
 
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
+SHORT_DTYPES = {"bf16": "bfloat16", "fp16": "float16", "half": "float16", "fp32": "float32", "float": "float32"}
 
 
 def load_model(
@@ -32,9 +33,10 @@ def load_model(
 
     Args:
         model: a folder as downloaded, in the original layout or transformers'; a hub id such as
-            "THUDM/glm-4-9b-chat"; None for the small default model in the package.
+            "THUDM/glm-4-9b-chat"; None for the small default model in the package, "default-vision" for its twin that
+            can see.
         device: "cpu", "cuda", "cuda:1", "mps"; "auto" or None takes a GPU if there is one.
-        dtype: "bfloat16", "float16" or "float32"; "auto" or None takes the checkpoint's own.
+        dtype: "bfloat16", "float16" or "float32" ("bf16", "fp16", "fp32"); "auto" or None takes the checkpoint's own.
         revision: branch, tag or commit on the hub.
         max_context: tokens that prompt and reply may have together; None for all the checkpoint was trained for.
 
@@ -73,7 +75,7 @@ def load_model(
         weights,
         tokenizer,
         why_no_tokenizer=why_no_tokenizer,
-        name="default" if folder == DEFAULT_MODEL else str(model),
+        name=next((name for name, packaged in PACKAGED.items() if folder == packaged), str(model)),
         stop_token_ids=frozenset(stop_ids),
         default_sampling=_defaults(generation_file, generation_config),
         context=max_context or trained,
@@ -98,7 +100,7 @@ def _device(device: str | torch.device | None) -> torch.device:
 def _dtype(dtype: str | torch.dtype | None) -> torch.dtype | None:
     if dtype is None or dtype == "auto":
         return None
-    found = dtype if dtype in DTYPES.values() else DTYPES.get(str(dtype))
+    found = dtype if dtype in DTYPES.values() else DTYPES.get(SHORT_DTYPES.get(str(dtype), str(dtype)))
     if not isinstance(found, torch.dtype):
         raise InputError(f"dtype is {dtype!r}; known: auto, {', '.join(DTYPES)}")
     return found

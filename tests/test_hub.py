@@ -16,6 +16,9 @@ from urllib.parse import unquote, urlsplit
 import pytest
 from random_models import random_checkpoint
 
+import glm4
+from glm4.hub import resolve_folder
+
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 LOAD = """
 import sys, glm4
@@ -161,3 +164,13 @@ def test_out_of_reach_says_what_to_do(env: dict[str, str], said: str, tmp_path: 
     last = done.stderr.strip().splitlines()[-1]
     assert last.startswith("glm4.errors.CheckpointError: cannot get owner/tiny: " + said)
     assert "hf download owner/tiny --local-dir FOLDER" in last
+
+
+def test_the_packaged_models_have_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder of that name in the current directory comes first, as any folder does."""
+    for name in ("default", "default-vision"):
+        assert resolve_folder(name) == Path(glm4.__file__).parent / "assets" / name
+    assert resolve_folder(None) == resolve_folder("default")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "default").mkdir()
+    assert resolve_folder("default") == Path("default")

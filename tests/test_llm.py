@@ -580,6 +580,7 @@ def test_what_is_loaded_is_told(llm: LLM, tmp_path: Path) -> None:
     assert (llm.dtype, llm.context) == (torch.float32, CONTEXT)
     assert load_model(folder, dtype="float32").dtype == torch.float32
     assert load_model(folder, dtype=torch.float16).dtype == torch.float16
+    assert load_model(folder, dtype="fp32").dtype == torch.float32
     set_json(folder / "config.json", torch_dtype="something new")
     assert load_model(folder).dtype == torch.bfloat16
 
@@ -747,3 +748,9 @@ def test_two_models_side_by_side(llm: LLM, base: LLM, tmp_path: Path) -> None:
     before = [[greedy(model, prompt) for prompt in prompts] for model in (llm, other)]
     assert [[greedy(model, prompt) for prompt in prompts] for model in (llm, other)] == before
     assert before[0] != before[1]
+
+
+def test_one_id_is_no_list_of_ids() -> None:
+    """A loop over ids that decodes each forgets the brackets."""
+    with pytest.raises(InputError, match=r"ids to decode is 5 .*\[5\]"):
+        glm4.load_tokenizer().decode(5)  # type: ignore[arg-type]

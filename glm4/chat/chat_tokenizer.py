@@ -9,16 +9,16 @@ from typing import Any, SupportsIndex
 
 from ..errors import CheckpointError, InputError
 from ..messages import MessageLike, ToolLike
-from ..tokenizers import Tokenizer, load_tokenizer
+from ..tokenizers import LanguageTokenizer, load_tokenizer
 from .detect import load_chat_format, read_optional_json
 from .format import ChatFormat, Rendered
-from .reply import ParsedReply, ReplyParser
+from .reply import ParsedReply, ReplyReader
 
 
 class ChatTokenizer:
     """Text and conversations to ids, and back. Plain delegation to `tokenizer` and `format`."""
 
-    def __init__(self, tokenizer: Tokenizer, format: ChatFormat) -> None:
+    def __init__(self, tokenizer: LanguageTokenizer, format: ChatFormat) -> None:
         self.tokenizer = tokenizer
         """Text to ids and back."""
         self.format = format
@@ -66,9 +66,12 @@ class ChatTokenizer:
         """All ids, control tokens included, padding not: 151,343 for GLM-4-9B."""
         return self.tokenizer.vocab_size
 
-    def encode(self, text: str, add_special_tokens: bool = True, *, parse_special: bool = True) -> list[int]:
-        """Text to ids, equal to the original's; see `Tokenizer.encode` for `parse_special`. Raises InputError."""
+    def encode(self, text: str, add_special_tokens: bool = True, *, parse_special: bool | None = None) -> list[int]:
+        """Text to ids, equal to the original's. `parse_special`: whether names of control tokens in the text become
+        control tokens; None for what the tokenizer does by itself (see its `encode`). Raises InputError."""
         try:
+            if parse_special is None:
+                return self.tokenizer.encode(text, add_special_tokens)
             return self.tokenizer.encode(text, add_special_tokens, parse_special=parse_special)
         except ValueError as error:
             raise InputError(str(error)) from None
@@ -81,6 +84,8 @@ class ChatTokenizer:
         spaces_between_special_tokens: bool = True,
     ) -> str:
         """Ids to text; see `Tokenizer.decode`. Raises InputError for an id out of range or no integer."""
+        if not isinstance(ids, Iterable):
+            raise InputError(f"ids to decode is {ids!r} ({type(ids).__name__}); pass a list of ids, such as [{ids!r}]")
         try:
             return self.tokenizer.decode(
                 ids, skip_special_tokens, spaces_between_special_tokens=spaces_between_special_tokens
@@ -126,6 +131,6 @@ class ChatTokenizer:
         InputError for an id out of range or no integer."""
         return self.format.parse(reply, tools)
 
-    def reply_parser(self, tools: Iterable[ToolLike] | None = None) -> ReplyParser:
+    def reply_parser(self, tools: Iterable[ToolLike] | None = None) -> ReplyReader:
         """A parser to feed with a reply's text as it comes in. Raises ToolCallError for malformed tools."""
         return self.format.reply_parser(tools)
