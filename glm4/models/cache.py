@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 
 class KVCache:
-    """One buffer [B, G, capacity, D] of keys and one of values a layer, allocated at once.
+    """One buffer [B, G, capacity, D] of keys and one of values a layer.
+
+    A layer's buffers are allocated when it first writes, in the dtype and on the device of what it writes: its keys and
+    values then lie where its attention computes, wherever each layer of a model that is spread over devices may be.
 
     `length` counts the slots filled, the same for every row of the batch. A slot is not a position: padding, images
     and prefixes make the two differ, so positions are always given to the model beside the cache.
@@ -19,43 +21,51 @@ class KVCache:
     """
 
     def __init__(
-        self,
-        *,
-        n_layers: int,
-        batch: int,
-        n_kv_heads: int,
-        capacity: int,
-        head_dim: int,
-        dtype: torch.dtype,
-        device: torch.device,
+        self, *, n_layers: int, batch: int, n_kv_heads: int, capacity: int, head_dim: int, **_: object
     ) -> None:
-        shape = (n_layers, batch, n_kv_heads, capacity, head_dim)
-        self._keys = torch.empty(shape, dtype=dtype, device=device)
-        self._values = torch.empty(shape, dtype=dtype, device=device)
+        self._batch, self._n_kv_heads, self._head_dim = batch, n_kv_heads, head_dim
+        self._buffers: list[tuple[Tensor, Tensor] | None] = [None] * n_layers  # (keys, values)
+        self.capacity = capacity
         self.length = 0
 
-    @property
-    def capacity(self) -> int:
-        """Slots there is memory for."""
-        return self._keys.shape[3]
-
     def layer(self, index: int) -> LayerCache:
-        """The view that one attention layer reads and writes."""
-        return LayerCache(self._keys[index], self._values[index], self.length)
+        """What one attention layer writes to and reads from."""
+        return LayerCache(self, index)
 
     def advance(self, n: int) -> None:
         """Commit n slots that every layer has written."""
         self.length += n
 
     def grow(self, capacity: int) -> None:
-        """Move to buffers of a larger capacity. Views made by `layer` before are stale."""
-        self._keys = self._moved(self._keys, capacity)
-        self._values = self._moved(self._values, capacity)
+        """Move to buffers of a larger capacity, one layer after the other: at no time are all of them there twice.
 
-    def _moved(self, old: Tensor, capacity: int) -> Tensor:
-        new = old.new_empty((*old.shape[:3], capacity, old.shape[4]))
-        new[:, :, :, : self.length] = old[:, :, :, : self.length]
+        Views that `update` returned before are of the old buffers.
+        """
+        self.capacity = capacity
+        for index, pair in enumerate(self._buffers):
+            if pair is not None:
+                self._buffers[index] = (self._moved(pair[0]), self._moved(pair[1]))
+
+    def _moved(self, old: Tensor) -> Tensor:
+        new = self._empty(old)
+        new[:, :, : self.length] = old[:, :, : self.length]
         return new
+
+    def _empty(self, like: Tensor) -> Tensor:
+        return like.new_empty((self._batch, self._n_kv_heads, self.capacity, self._head_dim))
+
+    def write(self, index: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """`LayerCache.update` of the layer `index`."""
+        end = self.length + k.shape[2]
+        if end > self.capacity:
+            raise ValueError(f"the cache holds {self.capacity} slots, {end} are needed: allocate a larger one")
+        pair = self._buffers[index]
+        if pair is None:
+            pair = self._buffers[index] = (self._empty(k), self._empty(v))
+        keys, values = pair
+        keys[:, :, self.length : end] = k
+        values[:, :, self.length : end] = v
+        return keys[:, :, :end], values[:, :, :end]
 
     def rewind(self, n: int) -> None:
         """Forget the last n slots.
@@ -70,11 +80,10 @@ class KVCache:
 
 @dataclass(frozen=True)
 class LayerCache:
-    """One layer's keys and values, [B, G, capacity, D] each, of which the first `length` slots are filled."""
+    """One layer's part of a cache."""
 
-    keys: Tensor
-    values: Tensor
-    length: int
+    cache: KVCache
+    index: int
 
     def update(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Write k and v [B, G, T, D] behind the filled slots.
@@ -85,9 +94,4 @@ class LayerCache:
         Raises:
             ValueError: the buffers have no room for T more.
         """
-        end = self.length + k.shape[2]
-        if end > self.keys.shape[2]:
-            raise ValueError(f"the cache holds {self.keys.shape[2]} slots, {end} are needed: allocate a larger one")
-        self.keys[:, :, self.length : end] = k
-        self.values[:, :, self.length : end] = v
-        return self.keys[:, :, :end], self.values[:, :, :end]
+        return self.cache.write(self.index, k, v)

@@ -147,14 +147,11 @@ class Llama(nn.Module):
         return out
 
     def new_cache(self, batch: int, capacity: int) -> KVCache:
-        """An empty cache for `batch` sequences of up to `capacity` tokens, in this model's dtype and place."""
-        weight = self.embed_tokens.weight
+        """An empty cache for `batch` sequences of up to `capacity` tokens."""
         return KVCache(
             n_layers=self.config.n_layers,
             batch=batch,
             n_kv_heads=self.config.n_kv_heads,
             capacity=capacity,
             head_dim=self.config.head_dim,
-            dtype=weight.dtype,
-            device=weight.device,
         )

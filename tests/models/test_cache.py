@@ -10,15 +10,7 @@ from glm4.models.cache import KVCache
 
 def new_cache(capacity: int = 6) -> KVCache:
     """Two layers, batch 2, 3 key/value heads of 4."""
-    return KVCache(
-        n_layers=2,
-        batch=2,
-        n_kv_heads=3,
-        capacity=capacity,
-        head_dim=4,
-        dtype=torch.float32,
-        device=torch.device("cpu"),
-    )
+    return KVCache(n_layers=2, batch=2, n_kv_heads=3, capacity=capacity, head_dim=4)
 
 
 def test_layers_keep_apart_and_order_is_kept() -> None:
@@ -70,6 +62,27 @@ def test_growing_keeps_what_was_written_and_makes_room() -> None:
         keys, values = cache.layer(layer).update(more, more)
         assert torch.equal(keys, torch.cat((k[:, :, :2] + layer, more), dim=2))
         assert torch.equal(values, torch.cat((-k[:, :, :2] - layer, more), dim=2))
+
+
+def test_growing_before_anything_is_written() -> None:
+    """There is nothing to move yet; the room is there all the same."""
+    cache = new_cache(capacity=1)
+    cache.grow(2)
+    keys, _ = cache.layer(1).update(torch.ones(2, 3, 2, 4), torch.ones(2, 3, 2, 4))
+    assert keys.shape == (2, 3, 2, 4)
+
+
+def test_each_layer_lies_where_it_computes() -> None:
+    """In the dtype and on the device of what it writes first, after growing too; "meta" is the second device here."""
+    cache = new_cache(capacity=2)
+    kinds = [("cpu", torch.bfloat16), ("meta", torch.float32)]
+    for capacity in (2, 5):
+        cache.grow(capacity)
+        for layer, (device, dtype) in enumerate(kinds):
+            new = torch.ones(2, 3, 1, 4, device=device, dtype=dtype)
+            for buffer in cache.layer(layer).update(new, new):
+                assert (buffer.device.type, buffer.dtype) == (device, dtype)
+        cache.advance(1)
 
 
 @pytest.mark.parametrize("n", [-1, 4])

@@ -151,6 +151,10 @@ def test_a_cache_of_the_models_dtype_and_size() -> None:
     """G heads, not N: an expanded cache would cost N / G times the memory."""
     model = random_model(dtype=torch.bfloat16)
     cache = model.new_cache(batch=3, capacity=10)
-    layer = cache.layer(0)
-    assert layer.keys.shape == layer.values.shape == (3, model.config.n_kv_heads, 10, model.config.head_dim)
-    assert layer.keys.dtype == torch.bfloat16
+    ids = random_ids(80, 3, 10)
+    model(model.embed(ids), torch.arange(10).expand(3, 10), cache)
+    cache.rewind(10)
+    new = torch.zeros(3, model.config.n_kv_heads, 10, model.config.head_dim)
+    for buffer in cache.layer(0).update(new, new):
+        assert buffer.dtype == torch.bfloat16
+    assert cache.capacity == 10
