@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from glm4.checkpoints import load_model_weights, read_architecture, save_checkpoint
+from glm4.models.eva_clip import EVAConfig
 from glm4.models.glm import GLM, GLMConfig
+from glm4.models.glm4v import GLM4V, GLM4VConfig
 
 TINY = GLMConfig(
     vocab_size=320,
@@ -46,6 +48,31 @@ def random_model(seed: int = 0, dtype: torch.dtype = torch.float32, **changes: A
             gain = 3.0 if name.startswith("lm_head") or "qkv_proj" in name else 1.0
             weight.copy_(noise * gain / weight.shape[-1] ** 0.5)
     return model.to(dtype).requires_grad_(False).eval()
+
+
+TINY_TOWER = EVAConfig(
+    image_size=56, patch_size=14, hidden_size=32, ffn_size=48, n_layers=2, n_heads=4, norm_eps=1e-6, scaling_factor=2.0,
+    out_size=TINY.hidden_size, out_ffn_size=TINY.ffn_size,
+)  # fmt: skip
+
+
+def random_seeing_model(boi_token_id: int, eoi_token_id: int, seed: int = 0, **changes: Any) -> GLM4V:
+    """`random_model` with a tower; a picture becomes 4 patches and two marks, which move the logits by several."""
+    text = random_model(seed, **changes)
+    decoder = {field.name: getattr(text.config, field.name) for field in fields(GLMConfig)}
+    model = GLM4V(GLM4VConfig(**decoder, vision=TINY_TOWER, boi_token_id=boi_token_id, eoi_token_id=eoi_token_id))
+    weights, generator = text.state_dict(), torch.Generator().manual_seed(seed + 1)
+    for name, weight in model.state_dict().items():
+        noise = torch.randn(weight.shape, generator=generator)
+        if name in weights:
+            weight.copy_(weights[name])
+        elif weight.ndim < 2:
+            weight.copy_(("norm" in name and name.endswith("weight")) + 0.2 * noise)
+        elif weight.ndim < 4 and weight.shape[0] == 1:
+            weight.copy_(2 * noise)
+        else:
+            weight.copy_(2 * noise / weight[0].numel() ** 0.5)
+    return model.requires_grad_(False).eval()
 
 
 def random_ids(seed: int, *shape: int, vocab_size: int = TINY.vocab_size) -> Tensor:
