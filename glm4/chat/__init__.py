@@ -13,6 +13,7 @@ from .reply import (
     ParsedReply,
     ReplyEvent,
     ReplyParser,
+    ReplyReader,
     TextDelta,
 )
 
@@ -28,6 +29,7 @@ __all__ = [
     "ReplyAssembler",
     "ReplyEvent",
     "ReplyParser",
+    "ReplyReader",
     "TextDelta",
     "load_chat_format",
 ]

@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 from ..errors import InputError
 from ..messages import ToolCall, ToolLike, as_tools
-from ..tokenizers import Detokenizer, StopMatcher, Tokenizer
-from .reply import CallArguments, CallEnd, CallStart, ParsedReply, ReplyEvent, ReplyParser, TextDelta
+from ..tokenizers import Detokenizer, LanguageTokenizer, StopMatcher
+from .reply import CallArguments, CallEnd, CallStart, ParsedReply, ReplyEvent, ReplyParser, ReplyReader, TextDelta
 
 
 class Piece(NamedTuple):
@@ -26,7 +26,7 @@ class ReplyAssembler:
     would end before it began, nor in a call's arguments, which they would cut to pieces.
     """
 
-    def __init__(self, tokenizer: Tokenizer, parser: ReplyParser, stop: Sequence[str] = ()) -> None:
+    def __init__(self, tokenizer: LanguageTokenizer, parser: ReplyReader, stop: Sequence[str] = ()) -> None:
         self._tokenizer, self._parser = tokenizer, parser
         self._turn_id = tokenizer.special_tokens.get("<|assistant|>")
         self._characters = Detokenizer(tokenizer)
@@ -96,7 +96,7 @@ def collect(events: Iterable[ReplyEvent]) -> ParsedReply:
 
 
 def parse_reply(
-    reply: str | Sequence[int], tokenizer: Tokenizer, tools: Iterable[ToolLike] | None = None
+    reply: str | Sequence[int], tokenizer: LanguageTokenizer, tools: Iterable[ToolLike] | None = None
 ) -> ParsedReply:
     """A whole reply, as text or as ids, to content and calls; see `parse_text` and `parse_ids`."""
     return parse_text(reply, tools) if isinstance(reply, str) else parse_ids(reply, tokenizer, tools)
@@ -117,13 +117,18 @@ def parse_text(reply: str, tools: Iterable[ToolLike] | None = None) -> ParsedRep
     return collect(events)
 
 
-def parse_ids(ids: Sequence[int], tokenizer: Tokenizer, tools: Iterable[ToolLike] | None = None) -> ParsedReply:
+def parse_ids(
+    ids: Sequence[int],
+    tokenizer: LanguageTokenizer,
+    tools: Iterable[ToolLike] | None = None,
+    parser: ReplyReader | None = None,
+) -> ParsedReply:
     """A whole reply's ids to content and calls, up to the first stop id, if there is one.
 
-    Control tokens other than `<|assistant|>` are left out. Raises ToolCallError for malformed tools, InputError for an
-    id out of range or no integer.
+    `parser`: a fresh one of the format's, where that is not `ReplyParser`. Control tokens other than `<|assistant|>`
+    are left out. Raises ToolCallError for malformed tools, InputError for an id out of range or no integer.
     """
-    reply = ReplyAssembler(tokenizer, ReplyParser(tools))
+    reply = ReplyAssembler(tokenizer, parser or ReplyParser(tools))
     pieces: list[Piece] = []
     for token_id in ids:
         if token_id in tokenizer.stop_token_ids:

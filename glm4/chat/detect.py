@@ -10,7 +10,7 @@ from typing import Any
 
 from ..errors import CheckpointError, ConfigError
 from ..jsonfile import read_json
-from ..tokenizers import Tokenizer
+from ..tokenizers import LanguageTokenizer
 from .format import ChatFormat
 from .glm4 import Glm4Format
 
@@ -24,7 +24,7 @@ KNOWN_TEMPLATES: Mapping[str, str] = {
 
 def load_chat_format(
     folder: str | os.PathLike[str],
-    tokenizer: Tokenizer,
+    tokenizer: LanguageTokenizer,
     model_config: Mapping[str, Any] | None = None,
     tokenizer_config: Mapping[str, Any] | None = None,
 ) -> ChatFormat:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from ..messages import MessageLike, ToolLike
-from .reply import ParsedReply, ReplyParser
+from .reply import ParsedReply, ReplyReader
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Rendered:
 
 
 class ChatFormat(Protocol):
-    """One wire format, both directions. Two implement it: GLM-4's own, and a template that came with a checkpoint."""
+    """One wire format, both directions. One a family, and one that renders a template which came with a checkpoint."""
 
     @property
     def name(self) -> str:
@@ -59,6 +59,6 @@ class ChatFormat(Protocol):
         """A whole reply, as text or as ids, to its content and tool calls."""
         ...
 
-    def reply_parser(self, tools: Iterable[ToolLike] | None = None) -> ReplyParser:
+    def reply_parser(self, tools: Iterable[ToolLike] | None = None) -> ReplyReader:
         """A parser to feed with a reply's text as it comes in."""
         ...

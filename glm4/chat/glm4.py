@@ -22,7 +22,7 @@ from dataclasses import dataclass
 
 from ..errors import ConfigError, InputError
 from ..messages import Message, MessageLike, Role, Tool, ToolLike, as_messages, with_tools
-from ..tokenizers import Tokenizer
+from ..tokenizers import LanguageTokenizer
 from .assemble import parse_reply
 from .format import Rendered
 from .reply import ParsedReply, ReplyParser
@@ -79,7 +79,7 @@ class _Turn:
 class Glm4Format:
     """Chat format of a GLM-4 checkpoint (see `ChatFormat` for the methods' contracts)."""
 
-    def __init__(self, tokenizer: Tokenizer, variant: str) -> None:
+    def __init__(self, tokenizer: LanguageTokenizer, variant: str) -> None:
         """variant: a key of VARIANTS. Raises ConfigError for another, or if the tokenizer lacks a control token."""
         if variant not in VARIANTS:
             raise ConfigError(f"chat format {variant!r} is unknown; known are {', '.join(VARIANTS)}")

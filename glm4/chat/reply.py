@@ -24,7 +24,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal, Protocol, TypeAlias
 
 from ..messages import ToolCall, ToolLike, as_tools
 
@@ -70,6 +70,23 @@ class CallEnd:
 
 
 ReplyEvent: TypeAlias = TextDelta | CallStart | CallArguments | CallEnd
+
+
+class ReplyReader(Protocol):
+    """What makes events of a reply's text, whatever pieces the text comes in: one for each way to write a reply."""
+
+    def push(self, text: str) -> list[ReplyEvent]:
+        """Take more of the reply; return what is decided now."""
+        ...
+
+    def new_segment(self) -> list[ReplyEvent]:
+        """The model begins a new turn within its reply: what it was in the middle of is over."""
+        ...
+
+    def finish(self) -> list[ReplyEvent]:
+        """The reply is over: release what was withheld."""
+        ...
+
 
 # Behind the name. White space is bounded, so that what is withheld is, and with it the time.
 _CALL_OPENS = re.compile(r'\n[ \t\r\n]{0,16}(?=\{[ \t\r\n]{0,64}["}])')

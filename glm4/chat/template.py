@@ -15,7 +15,7 @@ from typing import Any
 
 from ..errors import ConfigError, InputError
 from ..messages import Message, MessageLike, Tool, ToolCall, ToolLike, as_messages, declared_tools, with_tools
-from ..tokenizers import Tokenizer
+from ..tokenizers import LanguageTokenizer
 from .assemble import parse_reply
 from .format import Rendered
 from .reply import ParsedReply, ReplyParser
@@ -31,7 +31,7 @@ class TemplateFormat:
     (`item['tools']`), else into the variable `tools`.
     """
 
-    def __init__(self, tokenizer: Tokenizer, templates: Mapping[str, str], names: Mapping[str, str]) -> None:
+    def __init__(self, tokenizer: LanguageTokenizer, templates: Mapping[str, str], names: Mapping[str, str]) -> None:
         """templates: by name, "default" the usual one, "tool_use" preferred where tools are declared.
         names: variables such as "eos_token". Raises ConfigError if a template does not compile.
         """

@@ -1,11 +1,32 @@
-"""Text to token ids and back, for GLM-4's byte-level vocabulary. Knows nothing of chats, models or torch.
+"""Text to token ids and back, one file a family. Knows nothing of chats, models or torch.
 
 Self-contained: this folder is copied as it is next to an exported Hugging Face checkpoint.
 """
 
-from .bpe import Tokenizer, load_tokenizer
+import os
+from pathlib import Path
+
+from .bpe import Tokenizer
+from .bpe import load_tokenizer as _load_bpe
 from .detokenizer import Detokenizer
 from .language_tokenizer import LanguageTokenizer, TextStream
 from .stop import StopMatcher
+
+
+def load_tokenizer(folder: str | os.PathLike[str], *, padded_vocab_size: int | None = None) -> LanguageTokenizer:
+    """Read a checkpoint folder's tokenizer, of the family whose files it holds: ChatGLM-6B's `ice_text.model`, else
+    GLM-4's `tokenizer.model` (tiktoken ranks) or `tokenizer.json`.
+
+    `padded_vocab_size` is the number of rows of the model's embedding, where known.
+
+    Raises FileNotFoundError naming the missing file, ValueError naming a damaged or unreadable one.
+    """
+    folder = Path(folder)
+    if (folder / "ice_text.model").is_file():
+        from .ice import load_ice_tokenizer  # only here: GLM-4 needs no sentencepiece
+
+        return load_ice_tokenizer(folder, padded_vocab_size=padded_vocab_size)
+    return _load_bpe(folder, padded_vocab_size=padded_vocab_size)
+
 
 __all__ = ["Detokenizer", "LanguageTokenizer", "StopMatcher", "TextStream", "Tokenizer", "load_tokenizer"]

@@ -49,8 +49,8 @@ def read_vocabulary(folder: Path) -> Vocabulary:
     if (folder / "tokenizer.json").is_file():
         return read_tokenizer_json(folder / "tokenizer.json")
     raise FileNotFoundError(
-        f"no tokenizer in {folder}: tokenizer.model is missing (and so is the -hf layout's tokenizer.json); "
-        "copy it from the original checkpoint"
+        f"no tokenizer in {folder}: tokenizer.model is missing (and so are the -hf layout's tokenizer.json "
+        "and ChatGLM-6B's ice_text.model); copy it from the original checkpoint"
     )
 
 
