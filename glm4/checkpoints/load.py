@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,58 @@ from tqdm import tqdm
 
 from ..errors import CheckpointError, ConfigError
 from .architecture import Architecture
-from .family import Place
+from .family import Family, Place
 from .files import StoredTensor, read_tensors, stored_tensors
 
 BAR_AFTER_S = 1.0  # a load shorter than this shows no progress bar
+
+
+@dataclass(frozen=True)
+class WeightPlan:
+    """What would be read and where it would go: all that can be known before the first weight is.
+
+    Attributes:
+        model: without memory (on torch's meta device).
+        stored: the folder's tensors by name.
+        wanted: those that the model takes, by the name under which they are stored.
+        unused: the others' names, as far as they are not known to be harmless.
+    """
+
+    model: Any
+    stored: dict[str, StoredTensor]
+    wanted: dict[str, Place]
+    unused: list[str]
+
+
+def plan_weights(folder: Path, architecture: Architecture) -> WeightPlan:
+    """Check the folder's weights against the model that config.json describes, from the files' headers alone.
+
+    Raises:
+        CheckpointError: a tensor is missing or of the wrong shape, or a file is missing or damaged.
+        ConfigError: the model is too large to exist.
+    """
+    family, config = architecture.family, architecture.config
+    stored = stored_tensors(folder)
+    if family.fit is not None:
+        config = family.fit(config, {name: tensor.shape for name, tensor in stored.items()})
+    model = build_empty(folder, family, config)
+    wanted = {_name_of(place, stored): place for place in family.places(config)}
+    _check(folder, stored, wanted, model.state_dict())
+    unused = [name for name in stored if name not in wanted and not family.harmless(config, name)]
+    return WeightPlan(model, stored, wanted, unused)
+
+
+def build_empty(folder: Path, family: Family, config: Any) -> nn.Module:
+    """The model of a configuration, its tensors without memory (on torch's meta device).
+
+    Raises:
+        ConfigError: the products of its sizes overflow; `folder` is named as the one to blame.
+    """
+    try:
+        with torch.device("meta"):
+            return family.build(config)
+    except (RuntimeError, TypeError) as error:
+        raise ConfigError(f"{folder / 'config.json'} asks for tensors too large to exist: {error}") from error
 
 
 def load_model_weights(folder: Path, architecture: Architecture, *, dtype: torch.dtype, device: torch.device) -> Any:
@@ -35,24 +84,15 @@ def load_model_weights(folder: Path, architecture: Architecture, *, dtype: torch
     Warns:
         UserWarning: tensors that the model has no use for, by name.
     """
-    family, config = architecture.family, architecture.config
-    stored = stored_tensors(folder)
-    if family.fit is not None:
-        config = family.fit(config, {name: tensor.shape for name, tensor in stored.items()})
-    try:
-        with torch.device("meta"):
-            model = family.build(config)
-    except (RuntimeError, TypeError) as error:  # the products of its sizes overflow
-        raise ConfigError(f"{folder / 'config.json'} asks for tensors too large to exist: {error}") from error
-    targets = model.state_dict()
-    wanted = {_name_of(place, stored): place for place in family.places(config)}
-    _check(folder, stored, wanted, targets)
-    unused = [name for name in stored if name not in wanted and not family.harmless(config, name)]
-    if unused:
-        warnings.warn(f"{folder}: {len(unused)} tensors are of no use to this model: {_some(unused)}", stacklevel=2)
+    plan = plan_weights(folder, architecture)
+    model, wanted, targets = plan.model, plan.wanted, plan.model.state_dict()
+    if plan.unused:
+        warnings.warn(
+            f"{folder}: {len(plan.unused)} tensors are of no use to this model: {_some(plan.unused)}", stacklevel=2
+        )
 
     filled: dict[str, Tensor] = {}
-    work = [tensor for name, tensor in stored.items() if name in wanted]
+    work = [tensor for name, tensor in plan.stored.items() if name in wanted]
     total = sum(_size(tensor) for tensor in work)
     with tqdm(
         total=total, unit="B", unit_scale=True, desc="Loading", delay=BAR_AFTER_S, disable=None, leave=False
