@@ -42,10 +42,13 @@ ALLOWED: dict[str, set[str]] = {
         "vision",
     },
     "loading": {"chat", "checkpoints", "errors", "hub", "jsonfile", "llm", "memory", "sampling"},
-    "cli": {"", "errors", "hub", "llm", "loading", "messages", "outputs", "sampling"},
+    "doctor": {"", "chat", "checkpoints", "errors", "hub", "loading"},
+    "cli": {"", "doctor", "errors", "hub", "llm", "loading", "messages", "outputs", "sampling"},
     "__main__": {"cli"},
 }  # fmt: skip
-WITHOUT_TORCH = ["", "errors", "jsonfile", "messages", "sampling", "outputs", "hub", "tokenizers", "chat", "cli"]
+WITHOUT_TORCH = [
+    "", "errors", "jsonfile", "messages", "sampling", "outputs", "hub", "tokenizers", "chat", "doctor", "cli",
+]  # fmt: skip
 NEEDS_TORCH = {"torch", "transformers", "numpy", "accelerate"}
 STANDALONE = ["models", "tokenizers"]  # exported as files that lie side by side in one folder
 
@@ -128,13 +131,14 @@ def test_the_rules_have_no_cycle() -> None:
 
 
 def test_no_torch_where_none_is_needed() -> None:
-    """A server's front, a tokenizer's user and `glm4 --help` must not wait for it. cli may import it when it runs."""
+    """A server's front, a tokenizer's user and `glm4 --help` must not wait for it. cli and doctor may import it when
+    they run."""
     wrong = [
         f"{where}: imports {imported}"
         for everywhere in (True, False)
         for where, module, imported in all_imports(everywhere)
         if room_of(module) in WITHOUT_TORCH
-        and (not everywhere or room_of(module) != "cli")
+        and (not everywhere or room_of(module) not in ("cli", "doctor"))
         and (imported.split(".")[0] in NEEDS_TORCH or imported == "safetensors.torch")
     ]
     assert not wrong, "\n".join(wrong)
