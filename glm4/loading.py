@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from .chat import ChatTokenizer
-from .checkpoints import load_model_weights, read_architecture, read_json
+from .checkpoints import Architecture, load_model_weights, read_architecture, read_json
 from .errors import CheckpointError, ConfigError, InputError
 from .hub import PACKAGED, resolve_folder
 from .llm import LLM
@@ -48,12 +49,46 @@ def load_model(
     """
     place, wanted_dtype = _device(device), _dtype(dtype)
     folder = resolve_folder(model, revision)
-    architecture = read_architecture(folder)
+    checkpoint = read_checkpoint(folder)
+    architecture = checkpoint.architecture
     trained = architecture.config.max_positions
     if max_context is not None and (
         not isinstance(max_context, int) or isinstance(max_context, bool) or not 1 <= max_context <= trained
     ):
         raise InputError(f"max_context is {max_context!r}; {folder} was trained for {trained}, pass 1 to {trained}")
+    kind = wanted_dtype or DTYPES.get(architecture.dtype or "", torch.bfloat16)
+    with memory_errors_explained(f"the weights of {folder}", "Free some, or load on another device="):
+        weights = load_model_weights(folder, architecture, dtype=kind, device=place)
+    return LLM(
+        weights,
+        checkpoint.tokenizer,
+        why_no_tokenizer=checkpoint.why_no_tokenizer,
+        name=next((name for name, packaged in PACKAGED.items() if folder == packaged), str(model)),
+        stop_token_ids=checkpoint.stop_token_ids,
+        default_sampling=checkpoint.default_sampling,
+        context=max_context or trained,
+    )
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """All that a checkpoint's folder says, its weights apart."""
+
+    architecture: Architecture
+    tokenizer: ChatTokenizer | None
+    why_no_tokenizer: str
+    stop_token_ids: frozenset[int]
+    default_sampling: SamplingParams
+
+
+def read_checkpoint(folder: Path) -> Checkpoint:
+    """Read and check everything in a folder but the weights.
+
+    Raises:
+        CheckpointError: files missing, damaged or not fitting together. No tokenizer at all is no error.
+        ConfigError: a family this library does not know, a fact of the architecture missing, values out of range.
+    """
+    architecture = read_architecture(folder)
     generation_file = folder / "generation_config.json"
     generation_config = read_json(generation_file) if generation_file.is_file() else {}
     tokenizer, why_no_tokenizer = _tokenizer(folder, architecture.raw)
@@ -68,17 +103,12 @@ def load_model(
     stop_ids = set() if tokenizer is None else set(tokenizer.stop_token_ids)
     stop_ids |= _eos_ids(folder / "config.json", architecture.raw, vocab_size)
     stop_ids |= _eos_ids(generation_file, generation_config, vocab_size)
-    kind = wanted_dtype or DTYPES.get(architecture.dtype or "", torch.bfloat16)
-    with memory_errors_explained(f"the weights of {folder}", "Free some, or load on another device="):
-        weights = load_model_weights(folder, architecture, dtype=kind, device=place)
-    return LLM(
-        weights,
+    return Checkpoint(
+        architecture,
         tokenizer,
-        why_no_tokenizer=why_no_tokenizer,
-        name=next((name for name, packaged in PACKAGED.items() if folder == packaged), str(model)),
-        stop_token_ids=frozenset(stop_ids),
-        default_sampling=_defaults(generation_file, generation_config),
-        context=max_context or trained,
+        why_no_tokenizer,
+        frozenset(stop_ids),
+        _defaults(generation_file, generation_config),
     )
 
 
