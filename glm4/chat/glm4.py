@@ -21,7 +21,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from ..errors import ConfigError, InputError
-from ..messages import Message, MessageLike, Role, Tool, ToolLike, as_messages, with_tools
+from ..messages import ImagePart, Message, MessageLike, Role, Tool, ToolLike, as_messages, with_tools
 from ..tokenizers import LanguageTokenizer
 from .assemble import parse_reply
 from .format import Rendered
@@ -68,8 +68,7 @@ class _Turn:
 
     role: Role
     metadata: str
-    content: str
-    n_images: int = 0
+    content: tuple[str | None, ...]  # text, and None where a picture stands
 
     @property
     def is_call(self) -> bool:
@@ -135,7 +134,8 @@ class Glm4Format:
         """
         text = "[gMASK]<sop>"
         for turn in self._turns(messages, tools):
-            text += f"<|{turn.role}|>{turn.metadata}\n{''.join(_IMAGE_TOKENS) * turn.n_images}{turn.content}"
+            content = "".join("".join(_IMAGE_TOKENS) if piece is None else piece for piece in turn.content)
+            text += f"<|{turn.role}|>{turn.metadata}\n{content}"
         return text + "<|assistant|>" * add_generation_prompt
 
     def render_for_training(self, messages: Iterable[MessageLike], tools: Iterable[ToolLike] | None = None) -> Rendered:
@@ -180,7 +180,7 @@ class Glm4Format:
         turns: list[_Turn] = []
         for message in with_tools(checked, tools):
             if message.tools or (message.tools is not None and self._variant.header_for_no_tools):
-                turns.append(_Turn("system", "", self._header(message.tools)))
+                turns.append(_Turn("system", "", (self._header(message.tools),)))
             turns += _message_turns(message)
         if not turns:
             raise InputError("every message is empty, so there is nothing to show the model; give one some content")
@@ -200,9 +200,14 @@ class Glm4Format:
     def _turn_ids(self, turn: _Turn) -> list[int]:
         """All of a turn but its opening token."""
         if self._variant.joint_encoding:
-            return self._encode(f"{turn.metadata}\n{turn.content}")
-        image = [self._tokenizer.special_tokens[token] for token in _IMAGE_TOKENS] if turn.n_images else []
-        return self._encode(f"{turn.metadata}\n") + image * turn.n_images + self._encode(turn.content)
+            return self._encode(f"{turn.metadata}\n{''.join(piece or '' for piece in turn.content)}")
+        ids = self._encode(f"{turn.metadata}\n")
+        for piece in turn.content:
+            ids += self._image_ids() if piece is None else self._encode(piece)
+        return ids
+
+    def _image_ids(self) -> list[int]:
+        return [self._tokenizer.special_tokens[token] for token in _IMAGE_TOKENS]
 
     def _encode(self, text: str) -> list[int]:
         return self._tokenizer.encode(text, add_special_tokens=False, parse_special=False)
@@ -213,9 +218,25 @@ def _message_turns(message: Message) -> Iterator[_Turn]:
     answers_call = message.role == "observation" and message.tool_call_id is not None
     bare_call = message.role == "assistant" and message.metadata
     if message.text or message.images or answers_call or bare_call:
-        yield _Turn(message.role, message.metadata, message.text, len(message.images))
+        yield _Turn(message.role, message.metadata, _content(message))
     for call in message.tool_calls:
-        yield _Turn("assistant", call.name, call.arguments)
+        yield _Turn("assistant", call.name, (call.arguments,))
+
+
+def _content(message: Message) -> tuple[str | None, ...]:
+    """Text and pictures (None) as they follow each other. A single picture stands in front, wherever the message has it:
+    the weights never saw it anywhere else. Texts side by side are joined by a newline."""
+    if isinstance(message.content, str) or len(message.images) < 2:
+        return (*(None for _ in message.images), message.text)
+    pieces: list[str | None] = []
+    for part in message.content:
+        if isinstance(part, ImagePart):
+            pieces.append(None)
+        elif pieces and pieces[-1] is not None:
+            pieces[-1] += f"\n{part.text}"
+        else:
+            pieces.append(part.text)
+    return tuple(pieces)
 
 
 def _ender(turn: _Turn) -> Role:

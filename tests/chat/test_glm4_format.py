@@ -198,6 +198,19 @@ def test_pictures_are_three_markers_in_front_of_the_text(real: Tokenizer) -> Non
     )
 
 
+def test_several_pictures_stand_where_the_message_has_them() -> None:
+    """Texts side by side are joined by a newline, as they are without pictures."""
+    chat = Glm4Format(TINY, "glm-4v")
+    place = [TINY.special_tokens[f"<|{name}|>"] for name in ("begin_of_image", "endoftext", "end_of_image")]
+    image, text = {"type": "image", "image": "x"}, [{"type": "text", "text": letter} for letter in "abc"]
+    content = [text[0], image, text[1], text[2], image]
+    ids = chat.render([{"role": "user", "content": content}])
+    assert ids[4:-1] == [*b"a", *place, *b"b\nc", *place]
+    assert chat.render([{"role": "user", "content": [image, image, text[0]]}])[4:-1] == [*place, *place, *b"a"]
+    shown = "<|begin_of_image|><|endoftext|><|end_of_image|>"
+    assert chat.render_text([{"role": "user", "content": content}]).endswith(f"\na{shown}b\nc{shown}<|assistant|>")
+
+
 def test_a_picture_for_a_text_model_is_refused() -> None:
     messages = [{"role": "user", "content": "a"}, {"role": "user", "content": [{"type": "image", "image": "x"}]}]
     with pytest.raises(InputError, match=r"messages\[1\] has an image, but glm-4-chat reads text only"):
