@@ -224,8 +224,10 @@ def _message_turns(message: Message) -> Iterator[_Turn]:
 
 
 def _content(message: Message) -> tuple[str | None, ...]:
-    """Text and pictures (None) as they follow each other. A single picture stands in front, wherever the message has it:
-    the weights never saw it anywhere else. Texts side by side are joined by a newline."""
+    """Text and pictures (None) as they follow each other; texts side by side are joined by a newline.
+
+    A single picture stands in front, wherever the message has it: the weights never saw it anywhere else.
+    """
     if isinstance(message.content, str) or len(message.images) < 2:
         return (*(None for _ in message.images), message.text)
     pieces: list[str | None] = []
