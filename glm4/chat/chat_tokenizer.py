@@ -39,7 +39,9 @@ class ChatTokenizer:
             config = read_optional_json(Path(folder) / "config.json")
         # First, since the tokenizer looks at it too, and would call broken JSON by another name.
         tokenizer_config = read_optional_json(Path(folder) / "tokenizer_config.json")
-        rows = config.get("padded_vocab_size", config.get("vocab_size"))
+        inner = config.get("llm_config")  # InternVL's language model has a configuration inside
+        sizes = {**inner, **config} if isinstance(inner, Mapping) else config
+        rows = sizes.get("padded_vocab_size", sizes.get("vocab_size"))
         try:
             tokenizer = load_tokenizer(folder, padded_vocab_size=rows if isinstance(rows, int) else None)
         except (ValueError, OSError) as error:

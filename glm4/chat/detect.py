@@ -31,10 +31,10 @@ def load_chat_format(
     """The chat format of a checkpoint folder; `model_config` is its config.json, `tokenizer_config` its
     tokenizer_config.json, which is read where not given.
 
-    In this order: the key `chat_format` in tokenizer_config.json, which this library's own saves write; a chat
-    template, one of the originals' or the checkpoint's own; none, which is glm-4v where the model has a vision tower,
-    a chat variant where its RoPE base is not the base model's (early revisions came without a template; so do -hf
-    checkpoints that lost theirs), -1m where it has 4 key/value heads, and else the base.
+    In this order: the key `chat_format` in tokenizer_config.json, which this library's own saves write; InternVL's,
+    where the model is one; a chat template, one of the originals' or the checkpoint's own; none, which is glm-4v where
+    the model has a vision tower, a chat variant where its RoPE base is not the base model's (early revisions came
+    without a template; so do -hf checkpoints that lost theirs), -1m where it has 4 key/value heads, and else the base.
 
     Raises CheckpointError for an unreadable file, ConfigError for invalid JSON, an unknown format, or a template that
     does not compile.
@@ -47,6 +47,10 @@ def load_chat_format(
     named = config.get("chat_format")
     if named is not None:
         return Glm4Format(tokenizer, str(named))
+    if model_config.get("model_type") == "internvl_chat":
+        from .internvl import internvl_format  # only here: the others need no sentencepiece
+
+        return internvl_format(tokenizer, model_config)
     templates = read_templates(folder, config)
     if "default" in templates:
         digest = template_digest(templates["default"])

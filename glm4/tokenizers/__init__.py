@@ -14,8 +14,9 @@ from .stop import StopMatcher
 
 
 def load_tokenizer(folder: str | os.PathLike[str], *, padded_vocab_size: int | None = None) -> LanguageTokenizer:
-    """Read a checkpoint folder's tokenizer, of the family whose files it holds: ChatGLM-6B's `ice_text.model`, else
-    GLM-4's `tokenizer.model` (tiktoken ranks) or `tokenizer.json`.
+    """Read a checkpoint folder's tokenizer, of the family whose files it holds: ChatGLM-6B's `ice_text.model`; a
+    `tokenizer.model` in sentencepiece's format, LLaMA's; else GLM-4's `tokenizer.model` (tiktoken ranks) or
+    `tokenizer.json`.
 
     `padded_vocab_size` is the number of rows of the model's embedding, where known.
 
@@ -26,7 +27,22 @@ def load_tokenizer(folder: str | os.PathLike[str], *, padded_vocab_size: int | N
         from .ice import load_ice_tokenizer  # only here: GLM-4 needs no sentencepiece
 
         return load_ice_tokenizer(folder, padded_vocab_size=padded_vocab_size)
+    if _is_sentencepiece(folder / "tokenizer.model"):
+        from .llama import load_llama_tokenizer
+
+        return load_llama_tokenizer(folder, padded_vocab_size=padded_vocab_size)
     return _load_bpe(folder, padded_vocab_size=padded_vocab_size)
+
+
+def _is_sentencepiece(path: Path) -> bool:
+    """Whether the file is binary as sentencepiece writes it: a first piece, which names no more than 127 bytes. GLM-4's
+    file of the same name is lines of base64."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(4)
+    except OSError:
+        return False  # who reads it next says why
+    return len(head) == 4 and head[0] == head[2] == 0x0A and head[3] < head[1] < 0x80
 
 
 __all__ = ["Detokenizer", "LanguageTokenizer", "StopMatcher", "TextStream", "Tokenizer", "load_tokenizer"]

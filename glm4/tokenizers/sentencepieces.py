@@ -29,12 +29,6 @@ class ModelFacts:
     drops_every_space: bool  # ... and neither are those of the pieces that follow an empty one
 
 
-def is_sentencepiece(data: bytes) -> bool:
-    """Whether a file begins as sentencepiece's binary format does: a first piece, which names no more than 127 bytes.
-    Told from tiktoken's ranks, which are lines of base64."""
-    return len(data) > 4 and data[0] == 0x0A and data[1] < 0x80 and data[2] == 0x0A and data[3] < data[1]
-
-
 def model_facts(data: bytes, path: Path) -> ModelFacts:
     """Check that the file is whole, and say what it says about itself. Raises ValueError naming it."""
     try:

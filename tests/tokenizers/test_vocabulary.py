@@ -11,6 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny_tokenizer import tiny_ranks, tiny_tokenizer, write_ranks
 
+from glm4.chat import ChatTokenizer
+from glm4.errors import ConfigError
 from glm4.tokenizers import Tokenizer, load_tokenizer
 from glm4.tokenizers.bpe import PATTERN
 from glm4.tokenizers.vocabulary import byte_letters
@@ -99,9 +101,11 @@ def test_empty_file(folder: Path) -> None:
 
 
 def test_sentencepiece_model_is_recognised(shared: Path, tmp_path: Path) -> None:
+    """By its content: the file has the same name. It is read as LLaMA's, and refused where GLM-4's is needed."""
     (tmp_path / "tokenizer.model").write_bytes((shared / "tokenizers" / "llama-2" / "tokenizer.model").read_bytes())
-    with pytest.raises(ValueError, match="SentencePiece"):
-        load_tokenizer(tmp_path)
+    assert load_tokenizer(tmp_path).special_tokens == {"<unk>": 0, "<s>": 1, "</s>": 2}
+    with pytest.raises(ConfigError, match=r"no control token \[gMASK\]"):
+        ChatTokenizer.load(tmp_path, {"model_type": "chatglm"})
 
 
 @pytest.mark.parametrize(
