@@ -62,3 +62,42 @@ def rotate_halves(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     first, second = x[..., :half].float(), x[..., half : 2 * half].float()
     rotated = torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
     return torch.cat((rotated.to(x.dtype), x[..., 2 * half :]), dim=-1)
+
+
+def two_row_angles(
+    positions: Tensor, head_dim: int, theta: float, dtype: torch.dtype = torch.float32
+) -> tuple[Tensor, Tensor]:
+    """Cosine and sine for ChatGLM-6B, whose heads have two halves: the first rotates by a token's position in the
+    prompt, the second by its position behind the prompt.
+
+    The frequencies are rounded to float16, as the original rounds them when it is built: the lowest but one is 0.75,
+    not 0.74989, which moves position 2000 by 0.2.
+
+    Args:
+        positions: integer positions [B, 2, T].
+        head_dim: D, a multiple of 4.
+        theta: base of the frequencies, 10000.
+        dtype: in which position times frequency is rounded. float32 is what the original computes with on a CPU;
+            float16 what it computes with on a GPU, where far positions are off by up to a third of a turn.
+
+    Returns:
+        (cos, sin), each float32 [B, 1, T, 2, D / 4], for `rotate_two_rows`.
+    """
+    half = head_dim // 2
+    exponent = torch.arange(0, half, 2, dtype=torch.float32, device=positions.device) / half
+    frequencies = (1.0 / theta**exponent).half().to(dtype)
+    angles = positions.transpose(1, 2)[:, None, :, :, None].to(dtype) * frequencies  # [B, 1, T, 2, D/4]
+    return angles.float().cos(), angles.float().sin()
+
+
+def rotate_two_rows(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """`rotate_halves` on each half of a head by itself.
+
+    Args:
+        x: queries or keys [B, heads, T, D].
+        cos, sin: from `two_row_angles`, [B, 1, T, 2, D / 4].
+
+    Returns:
+        [B, heads, T, D] in x's dtype.
+    """
+    return rotate_halves(x.unflatten(-1, (2, -1)), cos, sin).flatten(-2)
