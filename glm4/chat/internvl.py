@@ -25,7 +25,7 @@ from typing import Any
 from ..errors import ConfigError, InputError
 from ..messages import Message, MessageLike, ToolLike, as_messages
 from ..tokenizers import LanguageTokenizer
-from ..tokenizers.llama import LlamaTokenizer
+from ..tokenizers.llama_tokenizer import LlamaTokenizer
 from .assemble import collect, parse_ids
 from .format import Rendered
 from .reply import ParsedReply, ReplyEvent, TextDelta

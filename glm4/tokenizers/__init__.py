@@ -28,7 +28,7 @@ def load_tokenizer(folder: str | os.PathLike[str], *, padded_vocab_size: int | N
 
         return load_ice_tokenizer(folder, padded_vocab_size=padded_vocab_size)
     if _is_sentencepiece(folder / "tokenizer.model"):
-        from .llama import load_llama_tokenizer
+        from .llama_tokenizer import load_llama_tokenizer
 
         return load_llama_tokenizer(folder, padded_vocab_size=padded_vocab_size)
     return _load_bpe(folder, padded_vocab_size=padded_vocab_size)
