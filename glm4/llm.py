@@ -254,7 +254,7 @@ class LLM:
                 stacklevel=3,
             )
         known = as_messages(messages, tools)
-        pictures = [picture for message in known for picture in message.images]
+        pictures = [picture for message in known for picture in message.pictures]
         (prompt,) = self._prompts([token_ids(self.tokenizer.render(known), self.model.config.vocab_size)], pictures)
         return prompt, declared_tools(known)
 

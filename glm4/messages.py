@@ -39,7 +39,8 @@ class TextPart:
 
 @dataclass(frozen=True)
 class ImagePart:
-    """A picture inside a message's content, not yet opened: a PIL image, a path, a URL or base64 data URL, or bytes."""
+    """A picture inside a message's content, not yet opened: a PIL image, a path, a URL or base64 data URL, or bytes. A
+    list of them is several pictures in one place, which InternVL-Chat-V1-1 knows (it calls them combined)."""
 
     image: object
 
@@ -97,10 +98,17 @@ class Message:
 
     @property
     def images(self) -> tuple[object, ...]:
-        """The content's pictures, in order."""
+        """The content's pictures, in order: what each part that is one holds."""
         if isinstance(self.content, str):
             return ()
         return tuple(part.image for part in self.content if isinstance(part, ImagePart))
+
+    @property
+    def pictures(self) -> tuple[object, ...]:
+        """The content's pictures one by one: those of a part that holds a list of them, one after the other."""
+        return tuple(
+            picture for image in self.images for picture in (image if isinstance(image, (list, tuple)) else (image,))
+        )
 
 
 MessageLike: TypeAlias = Message | Mapping[str, Any]

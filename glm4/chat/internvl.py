@@ -5,11 +5,12 @@
 The roles are letters, not control tokens; only <s>, </s> and a picture's tokens are. A picture is <img>, its 256
 <IMG_CONTEXT>, </img>.
 
-Where a message's pictures stand: each on a line of its own in front of the text, as the original does for a question
-that does not say, or at the places that the text says by "<image>", once for each, as in "Image-1: <image>\\nImage-2:
-<image>\\nWhat differs?" or a video's "Frame1: <image>\\n". A part that holds a list of pictures is one place for all of
-them, a single <img> ... </img> of several times 256. (The original's `num_patches_list`: [1, 1] for two places, [2] for
-one.) In a conversation without any picture "<image>" is letters, as in the original.
+Where a message's pictures stand: where its text says "<image>", once for each, as in "Image-1: <image>\\nImage-2:
+<image>\\nWhat differs?" or a video's "Frame1: <image>\\n". Where it does not say: a single picture in front of the text
+and a newline, as the original does, and several where the message has them between its texts, each with a newline
+behind it. A part that holds a list of pictures is one place for all of them, a single <img> ... </img> of several times
+256. (The original's `num_patches_list`: [1, 1] for two places, [2] for one.) In a conversation without any picture
+"<image>" is letters, as in the original.
 
 Text of messages is always plain: "</s>" and "<img>" in it are encoded as letters, while the original lets a user's text
 make control tokens.
@@ -23,7 +24,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import ConfigError, InputError
-from ..messages import Message, MessageLike, ToolLike, as_messages
+from ..messages import Message, MessageLike, TextPart, ToolLike, as_messages
 from ..tokenizers import LanguageTokenizer
 from ..tokenizers.llama_tokenizer import LlamaTokenizer
 from .assemble import collect, parse_ids
@@ -149,25 +150,39 @@ class InternVLFormat:
 
     def _question(self, message: Message, where: str, any_pictures: bool) -> list[_Text | _Control]:
         """A user's text behind the role, with its pictures at their places."""
-        pictures = [len(image) if isinstance(image, (list, tuple)) else 1 for image in message.images]
-        text = message.text
-        if not text and not pictures:
+        if not message.text and not message.images:
             return []  # the original puts neither space behind the role then
-        pieces = text.split(IMAGE) if any_pictures else [text]
-        if pictures and len(pieces) == 1:
-            pieces = ["", *["\n"] * (len(pictures) - 1), "\n" + text]
-        if len(pieces) - 1 != len(pictures):
+        pieces = message.text.split(IMAGE) if any_pictures else [message.text]
+        if message.images and len(pieces) == 1:
+            pieces = _around_pictures(message)
+        if len(pieces) - 1 != len(message.images):
             raise InputError(
-                f"{where} says {IMAGE} {len(pieces) - 1} times and holds {len(pictures)} pictures; give one for each, "
-                "in this message, or leave the word out of its text"
+                f"{where} says {IMAGE} {len(pieces) - 1} times and holds {len(message.images)} pictures; give one for "
+                "each, in this message, or leave the word out of its text"
             )
         parts: list[_Text | _Control] = [_Text(" " + pieces[0])]
-        for n_pictures, behind in zip(pictures, pieces[1:], strict=True):
+        for image, behind in zip(message.images, pieces[1:], strict=True):
+            n_pictures = len(image) if isinstance(image, (list, tuple)) else 1
             if not n_pictures:
                 raise InputError(f"{where} has an empty list in a picture's place; leave it out")
             context = _Control("<IMG_CONTEXT>", n_pictures * self._tokens_per_picture)
             parts += [_Control("<img>"), context, _Control("</img>"), _Text(behind)]
         return [*parts, _Text(" ")]
+
+
+def _around_pictures(message: Message) -> list[str]:
+    """The text in front of, between and behind a message's pictures, where its text names no places. A newline follows
+    each. A single picture stands in front, wherever the message has it, as the weights saw it."""
+    if isinstance(message.content, str) or len(message.images) == 1:
+        return ["", "\n" + message.text]
+    pieces, after_text = [""], False
+    for part in message.content:
+        if isinstance(part, TextPart):
+            pieces[-1] += "\n" + part.text if after_text else part.text
+        else:
+            pieces.append("\n")
+        after_text = isinstance(part, TextPart)
+    return pieces
 
 
 def _check(messages: Sequence[Message]) -> None:
