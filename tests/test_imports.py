@@ -35,6 +35,7 @@ ALLOWED: dict[str, set[str]] = {
     "checkpoints": {"models", "quant", "errors", "jsonfile"},
     "engine": {"models", "sampling", "errors"},
     "inputs": {"errors"},
+    "video": {"errors", "messages"},
     "vision": {"errors", "images", "models"},
     "images": {"errors", "models"},
     "llm": {
