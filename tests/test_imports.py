@@ -48,7 +48,7 @@ ALLOWED: dict[str, set[str]] = {
     "__main__": {"cli"},
 }  # fmt: skip
 WITHOUT_TORCH = [
-    "", "errors", "jsonfile", "messages", "sampling", "outputs", "hub", "tokenizers", "chat", "doctor", "cli",
+    "", "errors", "jsonfile", "messages", "sampling", "outputs", "hub", "tokenizers", "chat", "doctor", "video", "cli",
 ]  # fmt: skip
 NEEDS_TORCH = {"torch", "transformers", "numpy", "accelerate"}
 STANDALONE = ["models", "tokenizers"]  # exported as files that lie side by side in one folder
