@@ -171,7 +171,7 @@ def optimizer_for(model: GLM) -> torch.optim.Optimizer:
     return torch.optim.AdamW(groups, betas=(0.9, 0.95))
 
 
-def average_gradients(model: GLM) -> None:
+def average_gradients(model: nn.Module) -> None:
     """The mean of all processes' gradients, in each of them."""
     if not dist.is_initialized():
         return

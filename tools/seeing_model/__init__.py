@@ -1,0 +1,1 @@
+"""How the default model's seeing twin is made: pictures, questions, training, evaluation."""

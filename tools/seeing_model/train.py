@@ -1,0 +1,312 @@
+"""Train the seeing model from scratch. Resumable: run the same command again and it goes on where it stopped.
+
+    torchrun --nproc-per-node 2 -m tools.seeing_model.train --out runs/seeing_model
+    python -m tools.seeing_model.train --out runs/seeing_model --export glm4/assets/default-vision
+
+One process a core, as in tools/default_model. Language model and tower are trained together, on what the assistant
+says and, with a weight that falls, on what each patch shows (targets.py). The first steps show few shapes a picture.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import random
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.data import DataLoader, IterableDataset
+
+from glm4.chat import ChatTokenizer
+from glm4.chat.glm4 import Glm4Format
+from glm4.checkpoints import load_model_weights, read_architecture, save_checkpoint
+from glm4.models.eva_clip import EVAConfig
+from glm4.models.glm4v import GLM4V, MEAN, STD, GLM4VConfig
+from glm4.tokenizers import load_tokenizer
+from tools.default_model.train import IN_FLOAT32, Report, average_gradients, rate
+
+from .data import Pictured, conversation
+from .pictures import paint
+from .targets import Guide, targets
+
+REPO = Path(__file__).resolve().parents[2]
+TEXT_MODEL = REPO / "glm4/assets/default"  # whose vocabulary it shares
+VISION = EVAConfig(
+    image_size=96,
+    patch_size=8,
+    hidden_size=128,
+    ffn_size=256,
+    n_layers=5,
+    n_heads=4,
+    norm_eps=1e-6,
+    scaling_factor=8.0,
+    out_size=192,
+    out_ffn_size=384,
+)
+
+
+def config_for(tokenizer: ChatTokenizer) -> GLM4VConfig:
+    """The model's numbers; 3.97 million parameters."""
+    return GLM4VConfig(
+        vocab_size=4096,
+        hidden_size=VISION.out_size,
+        ffn_size=VISION.out_ffn_size,
+        n_layers=4,
+        n_heads=4,
+        n_kv_heads=2,
+        head_dim=48,
+        rotary_dim=24,
+        rope_theta=10000.0,
+        norm_eps=1.5625e-07,
+        qkv_bias=True,
+        sandwich_norms=False,
+        max_positions=2048,
+        vision=VISION,
+        boi_token_id=tokenizer.special_tokens["<|begin_of_image|>"],
+        eoi_token_id=tokenizer.special_tokens["<|end_of_image|>"],
+    )
+
+
+def seeing_tokenizer(folder: Path) -> ChatTokenizer:
+    """The text model's vocabulary with GLM-4V's way of writing pictures."""
+    tokenizer = load_tokenizer(folder)
+    return ChatTokenizer(tokenizer, Glm4Format(tokenizer, "glm-4v"))
+
+
+@dataclass
+class Batch:
+    """Conversations with the same number of pictures each, padded on the right."""
+
+    ids: Tensor  # [B, T]
+    said: Tensor  # [B, T], True on what the assistant says
+    pixels: Tensor  # uint8 [N, S, S, 3], row by row
+    targets: Tensor  # uint8 [N, 5, grid, grid]
+
+
+Row = tuple[list[int], list[int], Pictured]
+
+
+class Conversations(IterableDataset[Batch]):
+    """An endless stream of batches of about `batch_slots` slots, conversations of similar length together.
+
+    A step's batch depends on the seed, the step and the process alone, so that a resumed run goes on as an unbroken
+    one would have.
+    """
+
+    PARTS: ClassVar = {1: 11, 2: 3, 3: 1, 0: 1}  # pictures a conversation -> batches of a pool
+    POOL: int = sum(PARTS.values())
+    EASY_POOLS = 30  # of at most two shapes a picture
+
+    def __init__(self, tokenizer: ChatTokenizer, seed: int, batch_slots: int, first_step: int, rank: int) -> None:
+        self.tokenizer, self.seed, self.batch_slots = tokenizer, seed, batch_slots
+        self.first_step, self.rank = first_step, rank
+
+    def __iter__(self) -> Iterator[Batch]:
+        torch.set_num_threads(1)
+        index, skip = divmod(self.first_step, self.POOL)
+        while True:
+            yield from self._pool(index)[skip:]
+            index, skip = index + 1, 0
+
+    def _pool(self, index: int) -> list[Batch]:
+        rng = random.Random(f"{self.seed}/{index}/{self.rank}")
+        batches: list[list[Row]] = []
+        for pictures, parts in self.PARTS.items():
+            rows: list[Row] = []
+            room = parts * self.batch_slots
+            while room > 0:
+                made = conversation(rng, pictures, most=2 if index < self.EASY_POOLS else 6)
+                rendered = self.tokenizer.render_for_training(made.messages)
+                rows.append((list(rendered.ids), [int(x) for x in rendered.loss_mask], made))
+                room -= len(rendered.ids) + pictures * VISION.n_patches
+            rows.sort(key=lambda row: len(row[0]))
+            cuts = [len(rows) * part // parts for part in range(parts + 1)]
+            batches += [rows[start:end] for start, end in pairwise(cuts)]
+        rng.shuffle(batches)
+        return [_batch(rows) for rows in batches]
+
+
+def _batch(rows: list[Row]) -> Batch:
+    length = max(len(ids) for ids, _, _ in rows)
+    ids, said = torch.zeros(len(rows), length, dtype=torch.long), torch.zeros(len(rows), length, dtype=torch.bool)
+    for row, (row_ids, row_mask, _) in enumerate(rows):
+        ids[row, : len(row_ids)] = torch.tensor(row_ids)
+        said[row, : len(row_mask)] = torch.tensor(row_mask, dtype=torch.bool)
+    scenes = [scene for _, _, made in rows for scene in made.scenes]
+    size = (VISION.image_size, VISION.image_size)
+    pixels = [np.asarray(paint(scene).resize(size, Image.Resampling.BICUBIC)) for scene in scenes]
+    wanted = [targets(scene, VISION.grid) for scene in scenes]
+    nothing = torch.zeros(0, *size, 3, dtype=torch.uint8)
+    return Batch(
+        ids,
+        said,
+        torch.from_numpy(np.stack(pixels)) if pixels else nothing,
+        torch.stack(wanted) if wanted else nothing,
+    )
+
+
+def initialise(model: GLM4V, seed: int) -> None:
+    """The decoder as in tools/default_model; the tower's products so that they keep their input's size."""
+    generator = torch.Generator().manual_seed(seed)
+    for name, parameter in model.named_parameters():
+        tower = name.startswith("vision.")
+        if parameter.ndim < 2:
+            nn.init.constant_(parameter, 0.0 if name.endswith("bias") else 1.0)
+        elif tower and name.endswith(("embedding", "boi", "eoi")):
+            nn.init.normal_(parameter, std=0.5, generator=generator)
+        elif tower:
+            nn.init.normal_(parameter, std=math.prod(parameter.shape[1:]) ** -0.5, generator=generator)
+        else:
+            writes_residual = name.endswith(("o_proj.weight", "down_proj.weight"))
+            std = 0.02 / (2 * model.config.n_layers) ** 0.5 if writes_residual else 0.02
+            nn.init.normal_(parameter, std=std, generator=generator)
+
+
+def loss_of(model: GLM4V, guide: Guide, batch: Batch) -> tuple[Tensor, Tensor]:
+    """Mean cross-entropy of what the assistant says, and the guide's loss."""
+    ids = batch.ids[:, :-1]
+    said = batch.said[:, 1:]
+    n_pictures = len(batch.pixels) // len(ids)
+    seeing = torch.zeros(())
+    with torch.autocast("cpu", torch.bfloat16):
+        features = None
+        if n_pictures:
+            pixels = (
+                batch.pixels.permute(0, 3, 1, 2).float() / 255 - torch.tensor(MEAN)[:, None, None]
+            ) / torch.tensor(STD)[:, None, None]
+            features = model.vision(pixels)
+            seeing = guide.loss(features[:, 1:-1] * VISION.scaling_factor, batch.targets)
+        embedded = model.embed(ids, features)
+        positions = torch.stack([model.positions(row) for row in ids])
+        hidden = model(embedded, positions)
+        # Column of ids -> slot: every picture before it has pushed it to the right.
+        ends = (ids == model.config.eoi_token_id).cumsum(1)
+        slots = torch.arange(ids.shape[1]) + ends * (VISION.n_patches - 1)
+        rows, columns = said.nonzero(as_tuple=True)
+        logits = model.logits(hidden[rows, slots[rows, columns]])
+    return F.cross_entropy(logits, batch.ids[:, 1:][rows, columns]), seeing
+
+
+def optimizer_for(model: GLM4V, guide: Guide) -> torch.optim.Optimizer:
+    """AdamW; the layers' matrices decay, embeddings, head, norms and biases do not."""
+    decayed = [p for part in (model.layers, model.vision.layers) for p in part.parameters() if p.ndim == 2]
+    chosen = {id(p) for p in decayed}
+    rest = [p for p in (*model.parameters(), *guide.parameters()) if id(p) not in chosen]
+    groups = [{"params": decayed, "weight_decay": 0.05}, {"params": rest, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, betas=(0.9, 0.95))
+
+
+def train(args: argparse.Namespace) -> None:
+    """Train up to `args.steps`, saving the whole state every `args.save_every` steps."""
+    rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    torch.set_num_threads(1)
+    if world > 1:
+        dist.init_process_group("gloo")
+    args.out.mkdir(parents=True, exist_ok=True)
+    state_file = args.out / "state.pt"
+    tokenizer = seeing_tokenizer(args.tokenizer)
+    model = GLM4V(config_for(tokenizer))
+    initialise(model, args.seed)
+    guide = Guide(VISION.out_size, torch.Generator().manual_seed(args.seed))
+    optimizer = optimizer_for(model, guide)
+    step = 0
+    if state_file.exists():
+        state: dict[str, Any] = torch.load(state_file, weights_only=True)
+        model.load_state_dict(state["model"])
+        guide.load_state_dict(state["guide"])
+        optimizer.load_state_dict(state["optimizer"])
+        step = state["step"]
+        print(f"process {rank} resumes at step {step}", flush=True)
+    elif args.init:
+        model.load_state_dict(load_model_weights(args.init, read_architecture(args.init), **IN_FLOAT32).state_dict())
+    stream = Conversations(tokenizer, args.seed, args.batch_slots, step, rank)
+    batches = iter(DataLoader(stream, batch_size=None, num_workers=1, prefetch_factor=32))
+    report = Report(args.out / "log.csv", args.log_every, args.steps)
+    parameters = [*model.parameters(), *guide.parameters()]
+    seen: list[float] = []
+    while step < args.steps:
+        share = rate(step, args.steps, args.warmup, args.decay)
+        for group in optimizer.param_groups:
+            group["lr"] = args.lr * share
+        batch = next(batches)
+        with sdpa_kernel(SDPBackend.MATH):  # a tenth faster for sequences this short
+            loss, seeing = loss_of(model, guide, batch)
+            (loss + args.guide * share * seeing).backward()
+        average_gradients(model)
+        average_gradients(guide)
+        nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+        for parameter in parameters:  # zeros, not None: a batch without pictures must not shift who averages what
+            parameter.grad = None if world == 1 else torch.zeros_like(parameter)
+        step += 1
+        seen += [seeing.item()] if len(batch.pixels) else []
+        if rank == 0:
+            report.add(step, loss.item(), (batch.ids.numel() + len(batch.pixels) * VISION.n_patches) * world)
+            if step % args.log_every == 0 and seen:
+                print(f"    patches {sum(seen) / len(seen):.4f}", flush=True)
+                seen = []
+            if step % args.save_every == 0 or step == args.steps:
+                state = {
+                    "model": model.state_dict(),
+                    "guide": guide.state_dict(),
+                    "optimizer": optimizer.state_dict(),
+                    "step": step,
+                }
+                torch.save(state, state_file.with_suffix(".tmp"))
+                state_file.with_suffix(".tmp").replace(state_file)
+    if world > 1:
+        dist.destroy_process_group()
+
+
+def export(run: Path, tokenizer_folder: Path, folder: Path) -> None:
+    """Write the weights of `run` as a GLM-4V checkpoint in bfloat16, with the tokenizer's files."""
+    tokenizer = seeing_tokenizer(tokenizer_folder)
+    model = GLM4V(config_for(tokenizer))
+    model.load_state_dict(torch.load(run / "state.pt", weights_only=True)["model"])
+    specials = tokenizer.special_tokens
+    stop_ids = [specials[name] for name in ("<|endoftext|>", "<|user|>", "<|observation|>")]
+    generation = {"eos_token_id": stop_ids, "pad_token_id": stop_ids[0], "do_sample": False}
+    save_checkpoint(model.to(torch.bfloat16), folder, layout="thudm", generation_config=generation)
+    shutil.copyfile(tokenizer_folder / "tokenizer.model", folder / "tokenizer.model")
+    written = (tokenizer_folder / "tokenizer_config.json").read_text(encoding="utf-8")
+    written = written.replace('"glm-4-chat",', f'"glm-4v",\n  "image_size": {VISION.image_size},')
+    (folder / "tokenizer_config.json").write_text(written, encoding="utf-8")
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("runs/seeing_model"), help="folder for state and log")
+    parser.add_argument("--tokenizer", type=Path, default=TEXT_MODEL)
+    parser.add_argument("--init", type=Path, help="start from this checkpoint's weights instead of random ones")
+    parser.add_argument("--export", type=Path, help="write the run's weights to this folder and stop")
+    parser.add_argument("--steps", type=int, default=8000)
+    parser.add_argument("--batch-slots", type=int, default=3072)
+    parser.add_argument("--lr", type=float, default=2e-3)
+    parser.add_argument("--warmup", type=int, default=200, help="steps of rising learning rate")
+    parser.add_argument("--decay", type=float, default=0.35, help="share of the steps over which it falls")
+    parser.add_argument("--guide", type=float, default=0.3, help="weight of what each patch shows")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--log-every", type=int, default=20)
+    parser.add_argument("--save-every", type=int, default=50)
+    args = parser.parse_args()
+    if args.export:
+        export(args.out, args.tokenizer, args.export)
+    else:
+        train(args)
+
+
+if __name__ == "__main__":
+    main()
