@@ -39,7 +39,7 @@ FORMATS = ("JPEG", "PNG", "GIF", "BMP", WebPImagePlugin.WebPImageFile.format, Ti
 MAX_PIXELS = 8192 * 8192  # 0.3 GB once decoded; the towers see about a million
 MAX_SIDE = 65_535  # the most that JPEG can say; a decoded row, and the scratch memory of a resize, grow with it
 MAX_BYTES = 256 * 1024**2  # of an encoded picture
-MAX_JPEG_SCANS = 256  # cameras and tools write up to a dozen; every scan goes over the whole picture again
+MAX_SCANNED_PIXELS = 16 * MAX_PIXELS  # each of a JPEG's scans goes over all its pixels; tools write up to a dozen scans
 STRIP_PIXELS = 2**20  # converted at a time: a picture needs the memory of two, not of five
 
 # EXIF's orientation -> what turns it upright.
@@ -104,7 +104,7 @@ def load_picture(source: object, where: str = "the picture") -> Image.Image:
     except UnidentifiedImageError as error:
         raise InputError(f"{where} is not a picture, or not in a format that is read here ({_formats()})") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise InputError(f"{where} is too large to decode: {error}; make it smaller") from error
+        raise InputError(f"{where} is too large: at most {MAX_PIXELS:,} pixels are decoded ({error})") from error
     except Exception as error:  # Pillow's readers raise nearly everything on hostile bytes
         raise _unreadable(where, error) from error
     _check_cost(image, data, where)
@@ -180,8 +180,12 @@ def _without_waiting(path: str, flags: int) -> int:
 
 def _check_cost(image: Image.Image, data: bytes, where: str) -> None:
     """Refuse what is small as a file and takes minutes to decode."""
-    if image.format in ("JPEG", "MPO") and data.count(b"\xff\xda") > MAX_JPEG_SCANS:
-        raise InputError(f"{where} is a JPEG of more than {MAX_JPEG_SCANS} scans; save it again, not progressive")
+    n_scans, n_pixels = data.count(b"\xff\xda"), image.width * image.height
+    if image.format in ("JPEG", "MPO") and n_scans * max(n_pixels, 256 * 256) > MAX_SCANNED_PIXELS:
+        raise InputError(
+            f"{where} is a JPEG of {image.width} x {image.height} pixels in {n_scans} scans, which would take too long "
+            "to decode; make it smaller, or save it with fewer scans"
+        )
     if image.format == "BMP" and image.info.get("compression") in (1, 2):  # decoded in Python, byte by byte
         raise InputError(f"{where} is a run-length encoded BMP, which is not read here; save it as PNG")
 
@@ -194,7 +198,7 @@ def _decoded(image: Image.Image, where: str) -> Image.Image:
     if width * height > MAX_PIXELS or max(width, height) > MAX_SIDE:
         raise InputError(
             f"{where} is too large: {width} x {height} pixels; at most {MAX_PIXELS:,} in all and {MAX_SIDE:,} a side "
-            "are decoded. Make it smaller"
+            "are decoded"
         )
     try:
         image.load()
