@@ -140,7 +140,9 @@ def test_counts_are_right(language: Language) -> None:
                 for thing in shown.things
                 if all(thing.colour == colour for colour in COLOURS if re.search(rf"\b{colour}\b", asked))
                 and all(
-                    thing.shape == shape for shape in wording.SHAPES_ZH if re.search(rf"\b{shape}s?\b", asked.lower())
+                    thing.shape == shape
+                    for shape in wording.SHAPES_ZH
+                    if re.search(rf"\b{shape}(e?s)?\b", asked.lower())
                 )
             ]
             said = re.search(r"\d", answer)

@@ -58,8 +58,8 @@ def _there_are(a: Asking, n: int, name: str) -> str:
     if a.zh:
         return f"有{n}个{name}。" if n else f"没有{name}。"
     if n < 2:
-        return f"There is 1 {name}." if n else f"There are no {name}s."
-    return f"There are {n} {name}s."
+        return f"There is 1 {name}." if n else f"There are no {wording.plural(name)}."
+    return f"There are {n} {wording.plural(name)}."
 
 
 def ask_count(a: Asking) -> Exchange | None:
@@ -76,7 +76,9 @@ def ask_count_of(a: Asking) -> Exchange | None:
         pool = [t.shape for t in things] if things and a.rng.random() < 0.85 else SHAPES
         shape = a.rng.choice(pool)
         name = a.shape(shape)
-        return a.ask("count_shape", s=name), _there_are(a, sum(t.shape == shape for t in things), name)
+        return a.ask("count_shape", s=name, ss=wording.plural(name)), _there_are(
+            a, sum(t.shape == shape for t in things), name
+        )
     pool = [t.colour for t in things] if things and a.rng.random() < 0.85 else list(COLOURS)
     colour = a.rng.choice(pool)
     name = f"{a.colour(colour)}形状" if a.zh else f"{colour} shape"
@@ -310,9 +312,11 @@ def follow_up(a: Asking) -> list[Exchange] | None:
         one, other = rng.sample([t.shape for t in things] or list(SHAPES), 1)[0], rng.choice(SHAPES)
         if one == other:
             return None
-        first = a.ask("count_shape", s=a.shape(one)), _there_are(a, sum(t.shape == one for t in things), a.shape(one))
-        answer = _there_are(a, sum(t.shape == other for t in things), a.shape(other))
-        return [first, (then(kind, s=a.shape(other)), answer)]
+        name, next_name = a.shape(one), a.shape(other)
+        asked = a.ask("count_shape", s=name, ss=wording.plural(name))
+        answer = _there_are(a, sum(t.shape == other for t in things), next_name)
+        following = then(kind, s=next_name, ss=wording.plural(next_name)), answer
+        return [(asked, _there_are(a, sum(t.shape == one for t in things), name)), following]
     by_shape, by_colour = only(things, lambda t: t.shape), only(things, lambda t: t.colour)
     if kind == "and_the":
         if len(by_shape) < 2:

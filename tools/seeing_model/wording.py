@@ -117,10 +117,10 @@ QUESTIONS: dict[str, dict[Language, Sequence[str]]] = {
     },
     "count_shape": {
         "en": (
-            "How many {s}s are there{in}?",
-            "How many {s}s do you see{in}?",
-            "Count the {s}s{in}.",
-            "How many {s}s{in}?",
+            "How many {ss} are there{in}?",
+            "How many {ss} do you see{in}?",
+            "Count the {ss}{in}.",
+            "How many {ss}{in}?",
         ),
         "zh": ("{in}有几个{s}？", "{in}有多少个{s}？", "{in}一共有几个{s}？", "数一数{in}有几个{s}。"),
     },
@@ -300,7 +300,7 @@ FOLLOW_UPS: dict[str, dict[Language, Sequence[str]]] = {
         "en": ("And the {s}?", "What about the {s}?", "And what about the {s}?"),
         "zh": ("那{s}呢？", "{s}呢？"),
     },
-    "and_how_many": {"en": ("And how many {s}s?", "And {s}s?"), "zh": ("{s}有几个？", "那{s}有几个呢？")},
+    "and_how_many": {"en": ("And how many {ss}?", "And {ss}?"), "zh": ("{s}有几个？", "那{s}有几个呢？")},
     "its_colour": {
         "en": ("What colour is it?", "What color is it?", "And its colour?"),
         "zh": ("它是什么颜色？", "它是什么颜色的？", "它的颜色呢？"),
@@ -323,6 +323,11 @@ TALK: dict[str, dict[Language, tuple[Sequence[str], str]]] = {
     "size": {"en": ((), "I have about 4 million parameters."), "zh": ((), "我大约有四百万个参数。")},
 }
 INTENTS = ("greet", "who", "name", "real", "load", "size", "can", "how", "thanks", "bye", "ok", "sorry")
+
+
+def plural(name: str) -> str:
+    """ "crosses"."""
+    return name + ("es" if name.endswith("s") else "s")
 
 
 def join(parts: Sequence[str], language: Language) -> str:
