@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 
 from .. import __version__
-from . import chat
+from . import chat, doctor
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -17,6 +17,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     command = commands.add_parser("chat", help="talk with a model in the terminal", description=chat.__doc__)
     chat.add_arguments(command)
     command.set_defaults(run=chat.run)
+    command = commands.add_parser(
+        "doctor", help="what is wrong: a folder, this machine, a message", description=doctor.__doc__
+    )
+    doctor.add_arguments(command)
+    command.set_defaults(run=doctor.run)
     args = parser.parse_args(argv)
     status: int = args.run(args)
     return status
