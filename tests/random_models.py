@@ -56,11 +56,13 @@ TINY_TOWER = EVAConfig(
 )  # fmt: skip
 
 
-def random_seeing_model(boi_token_id: int, eoi_token_id: int, seed: int = 0, **changes: Any) -> GLM4V:
+def random_seeing_model(
+    boi_token_id: int, eoi_token_id: int, seed: int = 0, tower: EVAConfig = TINY_TOWER, **changes: Any
+) -> GLM4V:
     """`random_model` with a tower; a picture becomes 4 patches and two marks, which move the logits by several."""
     text = random_model(seed, **changes)
     decoder = {field.name: getattr(text.config, field.name) for field in fields(GLMConfig)}
-    model = GLM4V(GLM4VConfig(**decoder, vision=TINY_TOWER, boi_token_id=boi_token_id, eoi_token_id=eoi_token_id))
+    model = GLM4V(GLM4VConfig(**decoder, vision=tower, boi_token_id=boi_token_id, eoi_token_id=eoi_token_id))
     weights, generator = text.state_dict(), torch.Generator().manual_seed(seed + 1)
     for name, weight in model.state_dict().items():
         noise = torch.randn(weight.shape, generator=generator)

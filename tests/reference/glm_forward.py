@@ -30,8 +30,12 @@ def forward(
 ) -> Array:
     """Logits [T, V] of one sequence without padding."""
     positions = range(len(ids)) if positions is None else positions
+    return decode(config, weights, [weights["transformer.embedding.word_embeddings.weight"][i] for i in ids], positions)
+
+
+def decode(config: dict[str, Any], weights: dict[str, Array], hidden: list[Array], positions: Sequence[int]) -> Array:
+    """Logits [T, V] of what stands in the slots of one sequence."""
     eps = config["layernorm_epsilon"]
-    hidden = [weights["transformer.embedding.word_embeddings.weight"][i] for i in ids]
     for n in range(config["num_layers"]):
         layer = {
             name.removeprefix(f"transformer.encoder.layers.{n}."): tensor
