@@ -18,7 +18,9 @@ from .inputs import Prompt, integer_rows, is_one_prompt, plain, token_ids
 from .memory import memory_errors_explained
 from .messages import MessageLike, Tool, ToolLike, as_messages, declared_tools
 from .models.batch import pad_prompts
+from .models.language_model import input_device
 from .outputs import Completion, Delta, FinishReason, Reply, Usage
+from .placement import Placement, placement_of
 from .sampling import SamplingParams
 from .tokenizers import Detokenizer
 from .vision import PictureEncoder
@@ -74,9 +76,13 @@ class LLM:
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
-        device: torch.device = self.model.embed_tokens.weight.device
-        return device
+        """Where ids go in and logits come out; the weights are there, too, unless they are spread."""
+        return input_device(self.model)
+
+    @property
+    def placement(self) -> Placement:
+        """Which part of the model lies where, and how large it is. Printed, it is a table."""
+        return placement_of(self.model)
 
     @property
     def dtype(self) -> torch.dtype:

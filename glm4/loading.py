@@ -16,6 +16,7 @@ from .errors import CheckpointError, ConfigError, InputError
 from .hub import PACKAGED, resolve_folder
 from .llm import LLM
 from .memory import memory_errors_explained
+from .placement import DeviceMap, one_device
 from .sampling import SamplingParams, defaults_from
 
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
@@ -29,6 +30,9 @@ def load_model(
     dtype: str | torch.dtype | None = "auto",
     revision: str | None = None,
     max_context: int | None = None,
+    device_map: str | Mapping[str, int | str | torch.device] | None = None,
+    max_memory: Mapping[int | str, int | str] | None = None,
+    offload_folder: str | os.PathLike[str] | None = None,
 ) -> LLM:
     """Load a checkpoint for inference. No code that comes with it is run.
 
@@ -40,6 +44,11 @@ def load_model(
         dtype: "bfloat16", "float16" or "float32" ("bf16", "fp16", "fp32"); "auto" or None takes the checkpoint's own.
         revision: branch, tag or commit on the hub.
         max_context: tokens that prompt and reply may have together; None for all the checkpoint was trained for.
+        device_map: for a model that no single device has room for, in place of `device`. "auto", "balanced",
+            "balanced_low_0" or "sequential": GPUs first, then the CPU, then the disk; or a device, "cpu" or "disk" for
+            each module by name, such as {"": "cuda:0", "vision": "cuda:1"}. What goes where: `print(llm.placement)`.
+        max_memory: with "auto" and its like, what each may take, such as {0: "20GB", "cpu": "60GB"}.
+        offload_folder: where weights on the disk are written, unless the checkpoint's files hold them as needed.
 
     Raises:
         CheckpointError: files missing, damaged or not fitting together; the hub out of reach.
@@ -47,7 +56,7 @@ def load_model(
         InputError: an argument that cannot be honoured.
         OutOfMemory: the weights do not fit.
     """
-    place, wanted_dtype = _device(device), _dtype(dtype)
+    place, wanted_dtype = _place(device, device_map, max_memory, offload_folder), _dtype(dtype)
     folder = resolve_folder(model, revision)
     checkpoint = read_checkpoint(folder)
     architecture = checkpoint.architecture
@@ -57,7 +66,9 @@ def load_model(
     ):
         raise InputError(f"max_context is {max_context!r}; {folder} was trained for {trained}, pass 1 to {trained}")
     kind = wanted_dtype or DTYPES.get(architecture.dtype or "", torch.bfloat16)
-    with memory_errors_explained(f"the weights of {folder}", "Free some, or load on another device="):
+    with memory_errors_explained(
+        f"the weights of {folder}", "Free some, or load on another device=, or with device_map="
+    ):
         weights = load_model_weights(folder, architecture, dtype=kind, device=place)
     return LLM(
         weights,
@@ -112,19 +123,16 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     )
 
 
-def _device(device: str | torch.device | None) -> torch.device:
-    if device is None or device == "auto":
-        accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-        return accelerator or torch.device("cpu")
-    try:
-        if not isinstance(device, (str, torch.device)):
-            raise TypeError("it is no string")
-        if torch.device(device).type == "meta":
-            raise RuntimeError("it holds no data")
-        return torch.empty(0, device=device).device
-    except (RuntimeError, AssertionError, TypeError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f'device {device!r} cannot be used ({reason}); pass "cpu", or "auto"') from error
+def _place(device: Any, device_map: Any, max_memory: Any, offload_folder: Any) -> torch.device | DeviceMap:
+    """Where the weights are to go."""
+    if device_map is None:
+        if max_memory is not None or offload_folder is not None:
+            given = "max_memory" if max_memory is not None else "offload_folder"
+            raise InputError(f'{given} says how to spread a model: pass it with device_map, such as device_map="auto"')
+        return one_device(device)
+    if device is not None and device != "auto":
+        raise InputError(f"device is {device!r} and device_map is given, too; pass one of them")
+    return DeviceMap(device_map, max_memory, offload_folder)
 
 
 def _dtype(dtype: str | torch.dtype | None) -> torch.dtype | None:

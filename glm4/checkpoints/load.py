@@ -13,9 +13,11 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from ..errors import CheckpointError, ConfigError
+from ..placement import DISK, DeviceMap, everything_on, plan_placement
 from .architecture import Architecture
 from .family import Family, Place
 from .files import StoredTensor, read_tensors, stored_tensors
+from .offload import DiskWeights
 
 BAR_AFTER_S = 1.0  # a load shorter than this shows no progress bar
 
@@ -68,18 +70,23 @@ def build_empty(folder: Path, family: Family, config: Any) -> nn.Module:
         raise ConfigError(f"{folder / 'config.json'} asks for tensors too large to exist: {error}") from error
 
 
-def load_model_weights(folder: Path, architecture: Architecture, *, dtype: torch.dtype, device: torch.device) -> Any:
+def load_model_weights(
+    folder: Path, architecture: Architecture, *, dtype: torch.dtype, device: torch.device | DeviceMap
+) -> Any:
     """Build the model and stream the folder's weights into it.
 
     The model is built without memory; each of its tensors is allocated once, in its final dtype and place, when its
-    first piece arrives. Peak memory is the weights and one tensor of the checkpoint.
+    first piece arrives. Peak memory is the weights and one tensor of the checkpoint; on the disk's behalf, one tensor
+    of the model.
 
     Args:
         dtype: of the weights in memory; every tensor is converted on the way.
+        device: where they go, all of them or each part of the model.
 
     Raises:
         CheckpointError: a tensor is missing or of the wrong shape, or a file is missing or damaged. Nothing is
             read before all headers have been checked.
+        InputError: a device map that does not suit the model; no room on the disk for what it puts there.
 
     Warns:
         UserWarning: tensors that the model has no use for, by name.
@@ -91,22 +98,74 @@ def load_model_weights(folder: Path, architecture: Architecture, *, dtype: torch
             f"{folder}: {len(plan.unused)} tensors are of no use to this model: {_some(plan.unused)}", stacklevel=2
         )
 
-    filled: dict[str, Tensor] = {}
+    if isinstance(device, DeviceMap):
+        placement, disk = plan_placement(model, device, dtype=dtype), DiskWeights(device.offload_folder)
+    else:
+        placement, disk = everything_on(model, device), DiskWeights(None)
+    kept = {name: placement.kept(name) for name in targets}
     work = [tensor for name, tensor in plan.stored.items() if name in wanted]
+    in_memory = [tensor for tensor in work if kept[wanted[tensor.name].ours] != DISK]
+    on_disk: dict[str, list[StoredTensor]] = {}  # the pieces of each target
+    for tensor in work:
+        if kept[wanted[tensor.name].ours] == DISK:
+            on_disk.setdefault(wanted[tensor.name].ours, []).append(tensor)
     total = sum(_size(tensor) for tensor in work)
-    with tqdm(
-        total=total, unit="B", unit_scale=True, desc="Loading", delay=BAR_AFTER_S, disable=None, leave=False
-    ) as bar:
-        for source, tensor in read_tensors(work):
-            place = wanted[source.name]
-            target = targets[place.ours]
-            if place.ours not in filled:
-                kept = dtype if target.is_floating_point() else target.dtype  # packed weights stay as they are
-                filled[place.ours] = torch.empty(target.shape, dtype=kept, device=device)
-            _rows(filled[place.ours], place).copy_(tensor)
-            bar.update(_size(source))
+    bar = tqdm(total=total, unit="B", unit_scale=True, desc="Loading", delay=BAR_AFTER_S, disable=None, leave=False)
+    with bar, disk:
+        fill = _Filler(wanted, targets, dtype, bar)
+        fill.keep_on_disk(on_disk, disk)
+        filled = fill(in_memory, kept)
+    for name in on_disk:
+        filled[name] = torch.empty(targets[name].shape, dtype=fill.dtype_of(name), device="meta")
     model.load_state_dict(filled, strict=True, assign=True)
-    return model.requires_grad_(False).eval()
+    model.requires_grad_(False).eval()
+    if placement.is_spread:
+        from ..placement.hooks import attach  # needs accelerate
+
+        attach(model, placement, disk)
+    return model
+
+
+@dataclass
+class _Filler:
+    """Makes the model's tensors out of the stored ones."""
+
+    wanted: Mapping[str, Place]
+    targets: Mapping[str, Tensor]
+    dtype: torch.dtype
+    bar: Any
+
+    def dtype_of(self, name: str) -> torch.dtype:
+        """What a tensor of the model is held in: packed weights stay as they are."""
+        return self.dtype if self.targets[name].is_floating_point() else self.targets[name].dtype
+
+    def __call__(self, pieces: list[StoredTensor], where: Mapping[str, torch.device | str]) -> dict[str, Tensor]:
+        """The tensors that the pieces make up, by name in the model, each allocated where it is to be."""
+        filled: dict[str, Tensor] = {}
+        for source, tensor in read_tensors(pieces):
+            place = self.wanted[source.name]
+            if place.ours not in filled:
+                shape = self.targets[place.ours].shape
+                filled[place.ours] = torch.empty(shape, dtype=self.dtype_of(place.ours), device=where[place.ours])
+            _rows(filled[place.ours], place).copy_(tensor)
+            self.bar.update(_size(source))
+        return filled
+
+    def keep_on_disk(self, on_disk: Mapping[str, list[StoredTensor]], disk: DiskWeights) -> None:
+        """Write each target of the disk as soon as it is whole, unless the checkpoint's own file will do."""
+        other = {name: pieces for name, pieces in on_disk.items() if not self._is_as_stored(name, pieces)}
+        if other:
+            disk.make_room(sum(self.targets[name].numel() * self.dtype_of(name).itemsize for name in other))
+        for name, pieces in on_disk.items():
+            if name in other:
+                disk.write(name, self(pieces, {name: "cpu"})[name])
+            else:
+                disk.refer(name, pieces[0])
+                self.bar.update(_size(pieces[0]))
+
+    def _is_as_stored(self, name: str, pieces: list[StoredTensor]) -> bool:
+        whole = len(pieces) == 1 and self.wanted[pieces[0].name].rows is None
+        return whole and pieces[0].dtype == self.dtype_of(name) and pieces[0].file.suffix == ".safetensors"
 
 
 def _name_of(place: Place, stored: Mapping[str, StoredTensor]) -> str:

@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ..models.language_model import LanguageModel
+from ..models.language_model import LanguageModel, input_device
 from ..sampling import SamplingParams, TokenLogprob
 from .sampler import Sampler
 
@@ -43,7 +43,7 @@ def generate(
         context: how many slots prompt and reply may have together.
         features: of the prompt's pictures, [N, P, H].
     """
-    ids = torch.tensor([list(prompt)], device=model.embed_tokens.weight.device)  # [1, T]
+    ids = torch.tensor([list(prompt)], device=input_device(model))  # [1, T]
     n_slots = model.positions(ids[0]).shape[-1]
     limit = min(params.max_tokens or context, context - n_slots)
     positions = model.positions(ids[0], limit)[None]  # [1, slots + limit] or [1, 2, slots + limit]

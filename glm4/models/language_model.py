@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor
 
 from .cache import KVCache
@@ -17,6 +18,17 @@ class PictureFormat:
     size: int
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+
+
+def input_device(model: Any) -> torch.device:
+    """Where a model takes its ids, and gives its logits.
+
+    A model that is spread over devices says so in its hook (accelerate's): its weights may lie elsewhere, or nowhere as
+    long as they are not used.
+    """
+    hook = getattr(model, "_hf_hook", None)
+    device: torch.device = model.embed_tokens.weight.device if hook is None else torch.device(hook.execution_device)
+    return device
 
 
 class LanguageModel(Protocol):
