@@ -113,6 +113,17 @@ class Block(nn.Module):
         return out
 
 
+class TiedEmbedding(nn.Embedding):
+    """One table for both ends of the model: ids [B, T] to hidden states [B, T, H], and these to logits [B, T, V].
+
+    Both are calls of the module, so that a table which is on another device, or comes from the disk, is there for both.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Integers are looked up, floating-point numbers multiplied."""
+        return F.linear(x, self.weight) if x.is_floating_point() else super().forward(x)
+
+
 class ChatGLM6B(nn.Module):
     """Token ids to logits in three steps: `embed`, `forward`, `logits` (see `LanguageModel`)."""
 
@@ -123,7 +134,7 @@ class ChatGLM6B(nn.Module):
     def __init__(self, config: ChatGLM6BConfig) -> None:
         super().__init__()
         self.config = config
-        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)  # the head, too
+        self.embed_tokens = TiedEmbedding(config.vocab_size, config.hidden_size)
         self.layers = nn.ModuleList(Block(config) for _ in range(config.n_layers))
         self.norm = nn.LayerNorm(config.hidden_size, config.norm_eps)
 
@@ -200,7 +211,8 @@ class ChatGLM6B(nn.Module):
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Final hidden states [..., H] -> float32 logits [..., V]. Pass only the rows that are needed."""
-        return F.linear(hidden, self.embed_tokens.weight).float()
+        out: Tensor = self.embed_tokens(hidden).float()
+        return out
 
     def new_cache(self, batch: int, capacity: int) -> KVCache:
         """An empty cache for `batch` sequences of up to `capacity` tokens."""

@@ -92,7 +92,7 @@ class InternVL(Llama):
                 f"pictures of shape {list(pixels.shape)} are given, the tower takes [N, 3, {size}, {size}]"
             )
         weight = self.vision_model.patch_embedding.weight
-        pixels = pixels.to(weight.device, weight.dtype)
+        pixels = pixels.to(weight.dtype if weight.is_meta else weight)  # meta: weights offloaded, their hook moves it
         return torch.cat([self._project(self.vision_model(some)) for some in pixels.split(SEEN_AT_ONCE)])
 
     def _project(self, patches: Tensor) -> Tensor:

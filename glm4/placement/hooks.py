@@ -18,6 +18,8 @@ from torch import Tensor, nn
 from .parts import holders_of, parts_of
 from .plan import Plan, Spot
 
+ALIGNMENT = 64  # bytes; what torch gives tensors of its own on the CPU
+
 
 class Crossings:
     """Copies of what all layers are given, such as the rotary angles and the mask, so that they cross to a device once
@@ -81,9 +83,10 @@ class PartHook(ModelHook):  # type: ignore[misc]  # accelerate has no types
 
     def pre_forward(self, module: nn.Module, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
         """Bring the weights and the arguments to where the part computes."""
+        is_lookup = isinstance(module, nn.Embedding) and bool(args) and not args[0].is_floating_point()
         for held, slot, name, away in self._slots:
             assert self._weights is not None
-            tensor = _usable(self._weights[name], self.spot.runs_on, module)
+            tensor = _usable(self._weights[name], self.spot.runs_on, is_lookup)
             held[slot] = nn.Parameter(tensor, requires_grad=False) if isinstance(away, nn.Parameter) else tensor
         first = tuple(_moved(arg, self.spot.runs_on, None) for arg in args[:1])  # the hidden states: new in each layer
         rest, kwargs = _moved((args[1:], kwargs), self.spot.runs_on, self._crossings)
@@ -158,15 +161,15 @@ def _taken_out(module: nn.Module, name: str) -> dict[str, Tensor]:
     return taken
 
 
-def _usable(tensor: Tensor, device: torch.device, module: nn.Module) -> Tensor:
+def _usable(tensor: Tensor, device: torch.device, is_lookup: bool) -> Tensor:
     """A stored tensor where it is computed with.
 
-    On the CPU a mapped file's could be used where it is, but files align to 8 bytes and a product's last bits depend on
-    the alignment: it is copied, except for a lookup, which only reads the rows it needs.
+    On the CPU a mapped file's could be used where it is, but files align to 8 bytes, and a product's last bits depend
+    on the alignment: it is copied, except for a lookup, which only reads the rows it needs.
     """
     if device.type != "cpu":
         return tensor.to(device)
-    return tensor if isinstance(module, nn.Embedding) or tensor.data_ptr() % 64 == 0 else tensor.clone()
+    return tensor if is_lookup or tensor.data_ptr() % ALIGNMENT == 0 else tensor.clone()
 
 
 def _moved(value: Any, device: torch.device, crossings: Crossings | None) -> Any:
