@@ -45,7 +45,8 @@ ALLOWED: dict[str, set[str]] = {
     },
     "loading": {"chat", "checkpoints", "errors", "hub", "jsonfile", "llm", "memory", "placement", "sampling"},
     "doctor": {"checkpoints", "errors", "hub", "loading"},
-    "cli": {"", "doctor", "errors", "hub", "llm", "loading", "messages", "outputs", "sampling"},
+    "hf": {"chat", "checkpoints", "errors", "hub", "images", "jsonfile", "models", "tokenizers"},
+    "cli": {"", "doctor", "errors", "hf", "hub", "llm", "loading", "messages", "outputs", "sampling"},
     "__main__": {"cli"},
 }  # fmt: skip
 WITHOUT_TORCH = [

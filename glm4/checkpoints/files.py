@@ -72,10 +72,10 @@ def _sharded(folder: Path, index: Path, header: Any) -> dict[str, StoredTensor]:
 def _safetensors_header(file: Path) -> list[StoredTensor]:
     with _safetensors(file) as opened:
         slices = [(name, opened.get_slice(name)) for name in opened.keys()]  # noqa: SIM118 (not a mapping)
-        return [StoredTensor(file, n, tuple(s.get_shape()), _SAFETENSORS_DTYPES[s.get_dtype()]) for n, s in slices]
+        return [StoredTensor(file, n, tuple(s.get_shape()), SAFETENSORS_DTYPES[s.get_dtype()]) for n, s in slices]
 
 
-_SAFETENSORS_DTYPES = {
+SAFETENSORS_DTYPES = {
     "F64": torch.float64,
     "F32": torch.float32,
     "F16": torch.float16,
