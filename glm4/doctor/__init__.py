@@ -4,7 +4,7 @@ Reads names, sizes and headers, never weights, and never fails itself: whatever 
 Imports torch only when it looks at a machine or a folder.
 """
 
-from .examine import examine, examine_text
+from .examination import examine, examine_text
 from .report import Report
 
 __all__ = ["Report", "examine", "examine_text"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from .budget import DTYPES, Decoder, Weights, cache_bytes, contexts_of, needed_bytes, working_bytes
+from .budget import DTYPES, Decoder, Picture, Weights, cache_bytes, contexts_of, needed_bytes, working_bytes
 from .machine import Machine, Memory
 from .report import Section
 
@@ -50,7 +50,9 @@ def context_name(tokens: int) -> str:
     return f"{tokens >> 10}K" if tokens >= 1024 and tokens % 1024 == 0 else str(tokens)
 
 
-def memory_table(weights: Weights, decoder: Decoder, places: list[Place]) -> tuple[Section, dict[str, Any]]:
+def memory_table(
+    weights: Weights, decoder: Decoder, picture: Picture | None, places: list[Place]
+) -> tuple[Section, dict[str, Any]]:
     """The table of memory by dtype and context, and the same as data (bytes)."""
     contexts = contexts_of(decoder)
     largest = max((place.free for place in places if place.device != "cpu"), default=0)
@@ -86,8 +88,13 @@ def memory_table(weights: Weights, decoder: Decoder, places: list[Place]) -> tup
     said = {"x": "x: more than is free.", "c": "c: fits in RAM (device cpu), not on the GPU."}
     section.lines += [f"  {said[mark]}" for mark in "cx" if mark in marks and places]
     section.lines.append("  With a context: weights, the cache of one conversation, working space (estimated).")
+    if picture is not None:
+        section.lines.append(
+            f"  A picture takes {picture.tokens:,} of the tokens, and {size(picture.working)} more to look at it."
+        )
+        data["picture"] = {"tokens": picture.tokens, "working": picture.working}
     if not weights.packed:
-        section.lines.append("  int8, int4: linear layers packed; an estimate.")
+        section.lines.append("  int8, int4: load_model(..., quantize=8 or 4), the rest in 16 bits.")
     return section, data
 
 
@@ -95,14 +102,20 @@ def _in(place: Place) -> str:
     return "in RAM" if place.device == "cpu" else f"on {place.words}"
 
 
+def device_problem(machine: Machine, device: str) -> tuple[str, str] | None:
+    """What to say where there is no such device; None where there is."""
+    names = ["cpu", *(found.name for found in machine.devices)]
+    if device == "auto" or any(name == device or name.startswith(f"{device}:") for name in names):
+        return None
+    return f"there is no device {device!r} that torch can use", f"here there are: {', '.join(names)}"
+
+
 def memory_problem(
     weights: Weights, decoder: Decoder, places: list[Place], dtype: str, device: str
 ) -> tuple[str, str] | None:
     """What to say where the model does not fit in `dtype` on `device` ("auto": the first place); None where it does."""
-    kind = device.split(":")[0]
-    chosen = [
-        place for place in places if device == "auto" or place.device == device or place.device.split(":")[0] == kind
-    ]
+    named = [place for place in places if device in ("auto", place.device)]
+    chosen = named or [place for place in places if place.device.startswith(f"{device}:")]
     if not chosen:
         return None
     place = chosen[0]

@@ -1,7 +1,6 @@
 """How much memory a model needs, in bytes: weights, cache and working space, by dtype and context. No torch.
 
-Weights and cache are counted, not estimated: they are what is allocated. The working space is an estimate, as are int8
-and int4 weights of a checkpoint that is not stored so.
+Weights and cache are counted, not estimated: they are what is allocated. The working space is an estimate.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ class Weights:
         linear: weights of the blocks' linear layers, which quantization packs.
         rows: their rows, each with a scale of its own when packed.
         other: every other weight: embeddings, head, norms, biases, vision.
-        packed: bytes that stay as they are in every dtype: already quantized.
+        packed: bytes that stay as they are in every dtype: quantized already, and their scales.
     """
 
     linear: int
@@ -119,6 +118,31 @@ def working_bytes(decoder: Decoder, tokens: int, dtype: str) -> int:
     mlp = 4 * chunk * decoder.ffn_size * item
     mask = chunk * tokens * (1 + item) if tokens > chunk or not decoder.takes_chunks else 0
     return stream + max(attention + mask, mlp) + decoder.vocab_size * (4 + item)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """What one picture costs: tokens of the context, and bytes while the tower looks at it (16-bit, estimated)."""
+
+    tokens: int
+    working: int
+
+
+def picture_of(config: Mapping[str, Any]) -> Picture | None:
+    """What a picture costs the model of a config.json; None where it cannot see, or does not say enough."""
+    tower = config.get("vision_config")
+    if not isinstance(tower, Mapping):
+        return None
+    image = _first(config, ("force_image_size",)) or _first(tower, ("image_size",))
+    patch, hidden = _first(tower, ("patch_size",)), _first(tower, ("hidden_size",))
+    ffn = _first(tower, ("intermediate_size",))
+    if not image or not patch or not hidden or not ffn or image < 2 * patch:
+        return None
+    side = image // patch
+    marks = 0 if "llm_config" in config else 2  # GLM-4V puts its begin and end in the place of two tokens
+    # The towers' blocks: four times the stream, queries, keys and values, and the MLP's wide product twice.
+    working = (side**2 + 1) * (7 * hidden + 2 * ffn) * 2
+    return Picture((side // 2) ** 2 + marks, working)
 
 
 def needed_bytes(weights: Weights, decoder: Decoder, tokens: int, dtype: str) -> int:

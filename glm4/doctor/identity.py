@@ -134,13 +134,15 @@ def _number(config: Mapping[str, Any], key: str) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
-def no_model(listing: Listing) -> NoModel:
-    """What a folder without config.json is."""
+def no_model(listing: Listing, adapter: Mapping[str, Any]) -> NoModel:
+    """What a folder without config.json is; `adapter` is its adapter_config.json, if it has one."""
     files, folders = listing.files, listing.folders
     if "adapter_config.json" in files:
+        base = adapter.get("base_model_name_or_path")
+        of = f" of {base[:120]}" if isinstance(base, str) and base else ""
         return NoModel(
-            "a LoRA adapter (or another PEFT adapter), not a whole model",
-            "merge it into the base model that its adapter_config.json names, and load the result",
+            f"a LoRA adapter (or another PEFT adapter){of}, not a whole model",
+            "merge it into its base model, and load the result",
         )
     if listing.ending(".gguf"):
         return NoModel(

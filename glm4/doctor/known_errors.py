@@ -252,7 +252,7 @@ TRANSFORMERS_ERRORS = (
     ),
     KnownError(
         "glm4v-sdpa",
-        ("ChatGLMForConditionalGeneration does not support an attention implementation through*scaled_dot_product",),
+        ("does not support an attention implementation through torch.nn.functional.scaled_dot_product_attention",),
         "GLM-4V's modeling_chatglm.py of June 2024 does not state that it can use PyTorch's fused attention.",
         "Download the checkpoint's *.py files again, or pass attn_implementation='eager'.",
         NO_CODE,

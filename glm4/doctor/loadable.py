@@ -26,14 +26,12 @@ class Trial:
         problems: (what, remedy) pairs; the library's errors name their remedy themselves.
         notes: its warnings, and what could not be tried.
         weights: the model's numbers of weights, exactly; None where it could not be built.
-        dtype: that the weights are stored in, and would be loaded in.
         tokenizer: of which kind, and the chat format; "" where there is none.
     """
 
     problems: list[tuple[str, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     weights: Weights | None = None
-    dtype: str = "bfloat16"
     tokenizer: str = ""
     is_base: bool | None = None
 
@@ -53,11 +51,10 @@ def try_loading(folder: Path, files: WeightFiles) -> Trial:
 
 def _try(folder: Path, files: WeightFiles, trial: Trial) -> None:
     from ..checkpoints import build_empty, plan_weights, read_architecture
-    from ..loading import DTYPES, read_checkpoint
+    from ..loading import read_checkpoint
 
     try:
         architecture = read_architecture(folder)
-        trial.dtype = architecture.dtype if architecture.dtype in DTYPES else "bfloat16"
         checkpoint = read_checkpoint(folder)
         architecture = checkpoint.architecture
     except Exception as error:
@@ -71,7 +68,7 @@ def _try(folder: Path, files: WeightFiles, trial: Trial) -> None:
         trial.tokenizer = f"{checkpoint.tokenizer.vocab_size:,} tokens, chat format {checkpoint.tokenizer.format.name}"
         trial.is_base = bool(getattr(checkpoint.tokenizer.format, "is_base", False))
     try:
-        if not files.problems and _may_be_opened(folder, files, trial):
+        if not files.problems and not files.absent and _may_be_opened(folder, files, trial):
             plan = plan_weights(folder, architecture)
             trial.weights = count_weights(plan.model)
             if plan.unused:
@@ -86,11 +83,13 @@ def _try(folder: Path, files: WeightFiles, trial: Trial) -> None:
 
 def count_weights(model: Any) -> Weights:
     """A model's numbers of weights, by how they may be stored. Its tensors need no memory."""
+    import torch
     from torch import nn
 
     tensors = {id(tensor): tensor for tensor in model.state_dict(keep_vars=True).values()}
-    packed = sum(t.numel() * t.element_size() for t in tensors.values() if not t.is_floating_point())
-    total = sum(t.numel() for t in tensors.values() if t.is_floating_point())
+    # Loading converts what was built in float32, and leaves the rest as it is: packed weights and their scales.
+    packed = sum(t.numel() * t.element_size() for t in tensors.values() if t.dtype != torch.float32)
+    total = sum(t.numel() for t in tensors.values() if t.dtype == torch.float32)
     blocks = [m.weight for name, m in model.named_modules() if isinstance(m, nn.Linear) and name.startswith("layers.")]
     linear, rows = sum(w.numel() for w in blocks), sum(w.shape[0] for w in blocks)
     return Weights(linear, rows, total - linear, packed)

@@ -19,11 +19,12 @@ NEEDED = {
     "torch": "2.10",
     "safetensors": "0.4.3",
     "tiktoken": "0.7",
-    "sentencepiece": "0.2",
+    "sentencepiece": "0.2.3",
     "huggingface-hub": "0.34",
     "jinja2": "3.1.6",
     "tqdm": "4.66",
     "numpy": "1.26",
+    "pillow": "11.0",
 }
 
 
@@ -58,7 +59,7 @@ class Machine:
     features: list[str] = field(default_factory=list)
     devices: list[Device] = field(default_factory=list)
     torch_fault: str = ""
-    faults: list[str] = field(default_factory=list)  # what stands in the way of any model
+    faults: list[tuple[str, str]] = field(default_factory=list)  # what stands in the way of any model, and its remedy
     notes: list[str] = field(default_factory=list)
 
 
@@ -67,7 +68,7 @@ def look_at_machine(*, with_torch: bool = True) -> Machine:
     machine = Machine(
         python=platform.python_version(),
         system=f"{platform.system()} {platform.machine()}",
-        packages={name: installed(name) for name in ("glm4", *NEEDED, "transformers", "accelerate", "Pillow")},
+        packages={name: installed(name) for name in ("glm4", *NEEDED, "transformers", "accelerate")},
         memory=free_memory(),
         cores=_cores(),
         processor=_processor(),
@@ -78,9 +79,9 @@ def look_at_machine(*, with_torch: bool = True) -> Machine:
         )
     if with_torch:
         _ask_torch(machine)
-    machine.faults += [fault for fault in _package_faults(machine.packages) if fault]
+    machine.faults += _package_faults(machine.packages)
     if machine.torch_fault and machine.packages["torch"] is not None:
-        machine.faults.append(f"torch is installed but cannot be used: {machine.torch_fault}; install it again")
+        machine.faults.append((f"torch is installed but cannot be used: {machine.torch_fault}", "install it again"))
     machine.notes += transformers_notes(machine.packages["transformers"])
     return machine
 
@@ -106,13 +107,13 @@ def version_tuple(version: str) -> tuple[int, ...]:
     return tuple(numbers)
 
 
-def _package_faults(packages: dict[str, str | None]) -> Iterator[str]:
+def _package_faults(packages: dict[str, str | None]) -> Iterator[tuple[str, str]]:
     for name, lowest in NEEDED.items():
         version = packages[name]
         if version is None:
-            yield f"the package {name} is not installed; run `pip install {name}`"
+            yield f"the package {name} is not installed", f"run `pip install {name}`"
         elif version_tuple(version) < version_tuple(lowest):
-            yield f"{name} {version} is too old; run `pip install '{name}>={lowest}'`"
+            yield f"{name} {version} is too old", f"run `pip install '{name}>={lowest}'`"
 
 
 def transformers_notes(version: str | None) -> list[str]:

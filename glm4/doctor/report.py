@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-import textwrap
 import unicodedata
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -87,12 +87,25 @@ def _bullet(mark: str, text: str, width: int) -> str:
 
 
 def _wrapped(first: str, text: str, width: int) -> list[str]:
-    """Text behind a label, its further lines below its beginning. Chinese letters take two columns each."""
-    columns = width - sum(unicodedata.east_asian_width(letter) in "WF" for letter in text[: 2 * width]) // 2
-    return textwrap.wrap(
-        text,
-        max(columns, len(first) + 20),
-        initial_indent=first,
-        subsequent_indent=" " * len(first),
-        break_on_hyphens=False,
-    ) or [first.rstrip()]
+    """Text behind a label, its further lines below its beginning. Lines break between words, in a word that is longer
+    than a line, and between any two Chinese letters, which take two columns each."""
+    room = max(20, width - len(first))
+    lines, line, columns = [], "", 0
+    for piece in _pieces(text, room):
+        taken = _columns(piece)
+        if columns + _columns(piece.rstrip()) > room and line.strip():
+            lines.append(line.rstrip())
+            line, columns = "", 0
+        line, columns = line + piece, columns + taken
+    lines.append(line.rstrip())
+    return [(first if not number else " " * len(first)) + part for number, part in enumerate(lines)]
+
+
+def _pieces(text: str, room: int) -> Iterator[str]:
+    """The text in parts that are not broken, the blanks behind a word with it."""
+    for word in re.findall(r"[\u2e80-\uffef]\s*|[^\s\u2e80-\uffef]+\s*", text.strip()):
+        yield from (word[at : at + room] for at in range(0, len(word), room))
+
+
+def _columns(text: str) -> int:
+    return sum(2 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in text)

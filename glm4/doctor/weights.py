@@ -13,6 +13,7 @@ from .files import (
     elements,
     first_bytes,
     is_pointer,
+    list_folder,
     pointer_size,
     read_object,
     safetensors_header,
@@ -36,7 +37,6 @@ class WeightFiles:
         size: their bytes together.
         tensors: by name (dtype, shape), from the headers of safetensors.
         problems: (what, remedy) pairs that stop loading.
-        notes: what does not.
         needed: bytes, where git-lfs pointers tell how large the real files are.
         absent: what a download would bring, in words; "" if nothing is missing.
     """
@@ -46,7 +46,6 @@ class WeightFiles:
     size: int = 0
     tensors: dict[str, tuple[str, tuple[int, ...]]] = field(default_factory=dict)
     problems: list[tuple[str, str]] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
     needed: int = 0
     absent: str = ""
 
@@ -59,9 +58,6 @@ class WeightFiles:
 def find_weights(listing: Listing) -> WeightFiles:
     """The weights that loading would take, in its order: model.safetensors or its index, then the same as .bin."""
     found = WeightFiles()
-    unfinished = [name for name in listing.files if name.endswith(_UNFINISHED)]
-    if unfinished:
-        found.notes.append(f"left over from a download that did not end: {_some(unfinished)}")
     for single, kind, index in (
         ("model.safetensors", "safetensors", INDEXES[0]),
         ("pytorch_model.bin", ".bin", INDEXES[1]),
@@ -77,6 +73,14 @@ def find_weights(listing: Listing) -> WeightFiles:
         _nothing(listing, found)
     _look_into(listing, found)
     return found
+
+
+def unfinished_downloads(listing: Listing) -> list[str]:
+    """Notes on what downloads leave behind that did not end, beside the files or in hf's folder of its own."""
+    left = [name for name in listing.files if name.endswith(_UNFINISHED)]
+    left += [name for name in listing.folders if name.startswith("._____temp")]
+    left += list_folder(listing.folder / ".cache" / "huggingface" / "download").ending(".incomplete")
+    return [f"Left over from a download that did not end, or is still going on: {_some(sorted(left))}"] if left else []
 
 
 def _shards(listing: Listing, index: str, found: WeightFiles) -> list[str]:

@@ -7,15 +7,15 @@ import re
 from pathlib import Path
 from typing import Any
 
-from .advice import memory_problem, memory_table, places_of, size
-from .budget import Weights, decoder_of
+from .advice import device_problem, memory_problem, memory_table, places_of, size
+from .budget import ITEM_BYTES, Weights, decoder_of, picture_of
 from .files import Listing, first_bytes, list_folder, read_object
 from .identity import Identity, identify, no_model
 from .loadable import Trial, try_loading
 from .machine import Machine, installed, look_at_machine
 from .matching import LONGEST_TEXT, find_known_errors
 from .report import Report, Section
-from .weights import WeightFiles, find_weights
+from .weights import WeightFiles, find_weights, unfinished_downloads
 
 _HUB_ID = re.compile(r"[\w.-]{1,96}/[\w.-]{1,96}")
 _WEIGHTS = (".safetensors", ".bin", ".gguf", ".pt", ".pth")
@@ -164,10 +164,12 @@ def _folder(
         report.notes.append(f"{files.absent} are not on this disk yet; loading downloads them.")
     _odd_entries(report, listing, files)
     report.problems += files.problems
-    report.notes += files.notes
+    report.notes += unfinished_downloads(listing)
     trial = _trial(report, machine, folder, files)
     identity = identify(config)
     _model_section(report, identity, config, listing, files, trial)
+    missing_device = device_problem(machine, device)
+    report.problems += [missing_device] if missing_device else []
     _machine_section(report, machine, whole_machine)
     _memory_section(report, config, files, trial, machine, device, dtype)
     _notes(report, identity, listing, trial)
@@ -180,7 +182,8 @@ def _without_config(report: Report, listing: Listing, fault: str) -> None:
         return
     if listing.fault:
         return
-    what = no_model(listing)
+    adapter, _ = read_object(listing, "adapter_config.json")
+    what = no_model(listing, adapter or {})
     report.sections.append(Section("What it is", [("folder", what.what)]))
     report.data["what"] = what.what
     report.problems.append((f"this is {what.what}", what.remedy))
@@ -263,7 +266,7 @@ def _machine_section(report: Report, machine: Machine, whole: bool) -> None:
     if not machine.devices:
         rows.append(("GPU", "torch cannot be asked" if machine.torch_fault else "none that torch can use"))
     report.sections.append(Section("This machine", rows))
-    report.problems += [_parted(fault) for fault in machine.faults]
+    report.problems += machine.faults
     report.notes += machine.notes
     report.data["machine"] = {
         "python": machine.python, "system": machine.system, "packages": versions, "cores": machine.cores,
@@ -277,11 +280,6 @@ def _machine_section(report: Report, machine: Machine, whole: bool) -> None:
     }  # fmt: skip
     if whole and machine.system:
         rows.insert(0, ("system", machine.system))
-
-
-def _parted(fault: str) -> tuple[str, str]:
-    what, _, remedy = fault.partition("; ")
-    return what, remedy
 
 
 def _memory_section(
@@ -298,15 +296,20 @@ def _memory_section(
     if decoder is None or weights is None:
         return
     places = places_of(machine)
-    table, report.data["memory"] = memory_table(weights, decoder, places)
+    table, report.data["memory"] = memory_table(weights, decoder, picture_of(config), places)
     report.sections.append(table)
-    wanted = trial.dtype if dtype == "auto" else dtype
-    problem = memory_problem(weights, decoder, places, wanted, device)
+    problem = memory_problem(weights, decoder, places, _dtype(config) if dtype == "auto" else dtype, device)
     if problem is not None:
         report.problems.append(problem)
         report.data["fits"] = False
     elif places:
         report.data["fits"] = True
+
+
+def _dtype(config: dict[str, Any]) -> str:
+    """What load_model takes by itself: the checkpoint's own, or bfloat16."""
+    stored = config.get("torch_dtype", config.get("dtype"))
+    return stored if isinstance(stored, str) and stored in ITEM_BYTES else "bfloat16"
 
 
 def _from_headers(files: WeightFiles) -> Weights | None:
