@@ -274,7 +274,7 @@ def main() -> None:
     parser.add_argument("--tokenizer", type=Path, default=REPO / "glm4/assets/default")
     parser.add_argument("--init", type=Path, help="start from this checkpoint's weights instead of random ones")
     parser.add_argument("--export", type=Path, help="write the run's weights to this folder and stop")
-    parser.add_argument("--steps", type=int, default=5130)
+    parser.add_argument("--steps", type=int, default=8100)
     parser.add_argument("--batch-tokens", type=int, default=6144)
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--warmup", type=int, default=100, help="steps of rising learning rate")
