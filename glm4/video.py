@@ -36,6 +36,7 @@ CODECS = (
 MAX_BYTES = 4 * 1024**3
 MAX_FRAMES = 1_000_000  # of the file: nine hours
 MAX_PIXELS = 8192 * 4320  # of one frame
+MOST_WANTED = 1024  # frames returned
 MAX_KEPT_BYTES = 1024**3  # of the frames returned
 MAX_DECODED_PIXELS = 2**35  # 16,000 frames of full HD
 
@@ -69,8 +70,8 @@ def read_frames(video: Video, n_frames: int = N_FRAMES, *, bound_s: tuple[float,
     Raises:
         InputError: not a video, damaged, too large, or arguments out of range; or PyAV is not installed.
     """
-    if not isinstance(n_frames, int) or isinstance(n_frames, bool) or n_frames < 1:
-        raise InputError(f"n_frames is {n_frames!r}; it must be a whole number from 1")
+    if not isinstance(n_frames, int) or isinstance(n_frames, bool) or not 1 <= n_frames <= MOST_WANTED:
+        raise InputError(f"n_frames is {n_frames!r}; it must be a whole number from 1 to {MOST_WANTED}")
     try:
         import av
     except ImportError as error:
@@ -78,9 +79,9 @@ def read_frames(video: Video, n_frames: int = N_FRAMES, *, bound_s: tuple[float,
     with _opened(video) as file:
         try:
             return _read(av, file, n_frames, bound_s)
-        except (av.error.FFmpegError, OSError, ValueError, MemoryError) as error:
-            if isinstance(error, InputError):
-                raise
+        except InputError:
+            raise
+        except Exception as error:  # FFmpeg's own, and what PyAV raises where a damaged file surprises it
             cause = getattr(error, "strerror", None) or str(error) or type(error).__name__
             raise InputError(
                 f"the video cannot be read: {cause}; it is damaged, or not in a format that is read here ({FORMATS})"
