@@ -45,7 +45,7 @@ ALLOWED: dict[str, set[str]] = {
     },
     "loading": {"chat", "checkpoints", "errors", "hub", "jsonfile", "llm", "memory", "placement", "sampling"},
     "doctor": {"checkpoints", "errors", "hub", "loading"},
-    "hf": {"chat", "checkpoints", "errors", "hub", "images", "jsonfile", "models", "tokenizers"},
+    "hf": {"", "chat", "checkpoints", "errors", "hub", "images", "jsonfile", "models", "tokenizers"},
     "cli": {"", "doctor", "errors", "hf", "hub", "llm", "loading", "messages", "outputs", "sampling"},
     "__main__": {"cli"},
 }  # fmt: skip

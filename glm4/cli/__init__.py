@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 
 from .. import __version__
-from . import chat, doctor
+from . import chat, convert, doctor, export
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -22,6 +22,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     doctor.add_arguments(command)
     command.set_defaults(run=doctor.run)
+    command = commands.add_parser(
+        "export", help="a folder that transformers loads without glm4", description=export.__doc__
+    )
+    export.add_arguments(command)
+    command.set_defaults(run=export.run)
+    command = commands.add_parser("convert", help="the same weights in another layout", description=convert.__doc__)
+    convert.add_arguments(command)
+    command.set_defaults(run=convert.run)
     args = parser.parse_args(argv)
     status: int = args.run(args)
     return status

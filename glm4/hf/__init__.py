@@ -1,1 +1,16 @@
 """Hugging Face: the classes that transformers loads, and the export of a checkpoint with them."""
+
+from __future__ import annotations
+
+from .convert import convert
+from .export import export
+
+__all__ = ["convert", "export", "register"]
+
+
+def register() -> None:
+    """Make transformers' Auto classes load GLM-4 and GLM-4V in the original layout with this library's classes, and
+    without `trust_remote_code`. Raises ImportError without transformers."""
+    from .registry import register as register_classes
+
+    register_classes()

@@ -23,7 +23,7 @@ _UNIMPLEMENTED = (
 )
 
 
-# In this package (see `register`), and not in an exported folder: then a checkpoint's own code is never wanted.
+# In this package (see `registry`), and not in an exported folder: then a checkpoint's own code is never wanted.
 _IN_PACKAGE = __name__.startswith("glm4.")
 
 
