@@ -69,7 +69,7 @@ def memory_table(
             marks.add(mark)
             shown.append(f"{cell / unit:>9,.1f}{mark if places else ' '}")
         label = dtype if dtype != "bfloat16" else "bf16, fp16"
-        lines.append(f"  {label:<12}" + "".join(shown))
+        lines.append(f"  {label:<12}{''.join(shown)}".rstrip())
         data[dtype] = {
             "weights": cells[0],
             "contexts": {
@@ -127,11 +127,7 @@ def memory_problem(
         f"it does not fit: in {dtype} with a context of {context_name(context)} it needs {size(needed)}, of "
         f"{size(place.free)} free {_in(place)}"
     )
-    return what, "; ".join(_ways_to_fit(weights, decoder, places, dtype, place, context)) or (
-        "a machine with more memory; closing programs here would not make up for the difference"
-        if needed > 4 * place.free
-        else "close other programs, or take a machine with more memory"
-    )
+    return what, "; ".join(_ways_to_fit(weights, decoder, places, dtype, place, context))
 
 
 def _ways_to_fit(
@@ -151,4 +147,4 @@ def _ways_to_fit(
         ways.append(f'device="{alone.device}" fits, {size(alone.free)} are free there')
     elif sum(other.free for other in places) >= needed * 1.1:
         ways.append('device_map="auto" spreads it over what there is')
-    return ways
+    return ways or ['take a machine with more memory; or device_map="auto" keeps the rest on the disk, slowly']

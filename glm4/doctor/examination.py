@@ -9,15 +9,17 @@ from typing import Any
 
 from .advice import device_problem, memory_problem, memory_table, places_of, size
 from .budget import ITEM_BYTES, Weights, decoder_of, picture_of
-from .files import Listing, first_bytes, list_folder, read_object
+from .files import LARGEST, Listing, first_bytes, list_folder, read_object
 from .identity import Identity, identify, no_model
 from .loadable import Trial, try_loading
-from .machine import Machine, installed, look_at_machine
+from .machine import Machine, installed, look_at_machine, transformers_notes
 from .matching import LONGEST_TEXT, find_known_errors
 from .report import Report, Section
 from .weights import WeightFiles, find_weights, unfinished_downloads
 
 _HUB_ID = re.compile(r"[\w.-]{1,96}/[\w.-]{1,96}")
+TEMPLATES = "additional_chat_templates"  # a folder whose *.jinja are read
+MOST_TEMPLATES = 100
 _WEIGHTS = (".safetensors", ".bin", ".gguf", ".pt", ".pth")
 
 
@@ -194,6 +196,11 @@ def _odd_entries(report: Report, listing: Listing, files: WeightFiles) -> None:
     for name, what in listing.odd.items():
         if name not in files.names and name.endswith((".json", ".model", ".jinja")):
             report.problems.append((f"{name} is {what}", "remove it, or put the checkpoint's own file there"))
+    templates = list_folder(listing.folder / TEMPLATES)
+    large = [name for name, count in templates.files.items() if count > LARGEST["chat_template.jinja"]]
+    if templates.odd or large or len(templates.files) > MOST_TEMPLATES:
+        what = "holds something else than a few chat templates"
+        report.problems.append((f"{TEMPLATES} {what}", "remove it, or put the checkpoint's own there"))
 
 
 def _trial(report: Report, machine: Machine, folder: Path, files: WeightFiles) -> Trial:
@@ -241,9 +248,11 @@ def _parameters(count: int) -> str:
 
 
 def _tokenizer(listing: Listing, trial: Trial) -> str:
+    if trial.no_tokenizer:
+        return f"none, so that only token ids go in and out ({trial.no_tokenizer})"
     names = [name for name in ("ice_text.model", "tokenizer.model", "tokenizer.json") if name in listing.files]
     if not names:
-        return "none: only token ids go in and out"
+        return "none, so that only token ids go in and out"
     return f"{names[0]}, {trial.tokenizer}" if trial.tokenizer else names[0]
 
 
@@ -268,6 +277,8 @@ def _machine_section(report: Report, machine: Machine, whole: bool) -> None:
     report.sections.append(Section("This machine", rows))
     report.problems += machine.faults
     report.notes += machine.notes
+    if whole or report.data.get("model", {}).get("layout", "").startswith("original"):
+        report.notes += transformers_notes(versions["transformers"])
     report.data["machine"] = {
         "python": machine.python, "system": machine.system, "packages": versions, "cores": machine.cores,
         "processor": machine.processor, "features": machine.features,

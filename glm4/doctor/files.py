@@ -58,6 +58,28 @@ class Listing:
     truncated: bool = False
     fault: str = ""
 
+    def look_at(self, name: str) -> None:
+        """Note one entry of the folder, if there is one of that name."""
+        path = self.folder / name
+        try:
+            found = os.stat(path)
+        except (OSError, ValueError) as error:
+            if os.path.islink(path):
+                self.odd[name] = "a link to nothing"
+            elif not isinstance(error, (FileNotFoundError, ValueError)):
+                self.odd[name] = f"not to be looked at ({error})"
+            return
+        if stat.S_ISREG(found.st_mode):
+            self.files[name] = found.st_size
+            if name in LARGEST and found.st_size > LARGEST[name]:
+                self.odd[name] = f"{found.st_size:,} bytes, which is far too large for such a file"
+        elif stat.S_ISDIR(found.st_mode):
+            self.folders.append(name)
+            if name in LARGEST or name.endswith((".safetensors", ".bin")):
+                self.odd[name] = "a folder, where a file is expected"
+        else:
+            self.odd[name] = "a pipe, socket or device, where a file is expected"
+
     def ending(self, *suffixes: str) -> list[str]:
         """Names of the files that end so, sorted."""
         return sorted(name for name in self.files if name.lower().endswith(suffixes))
@@ -72,33 +94,13 @@ def list_folder(folder: Path) -> Listing:
                 if count >= MOST_ENTRIES:
                     listing.truncated = True
                     break
-                _note(listing, entry.name)
+                listing.look_at(entry.name)
     except OSError as error:
         listing.fault = f"the folder cannot be read: {error.strerror}"
     if listing.truncated:
         for name in (*LARGEST, "model.safetensors", "pytorch_model.bin"):
-            _note(listing, name)
+            listing.look_at(name)
     return listing
-
-
-def _note(listing: Listing, name: str) -> None:
-    try:
-        found = os.stat(listing.folder / name)
-    except OSError as error:
-        if os.path.lexists(listing.folder / name):
-            is_link = os.path.islink(listing.folder / name)
-            listing.odd[name] = "a link to nothing" if is_link else f"cannot be looked at ({error.strerror})"
-        return
-    if stat.S_ISREG(found.st_mode):
-        listing.files[name] = found.st_size
-        if name in LARGEST and found.st_size > LARGEST[name]:
-            listing.odd[name] = f"{found.st_size:,} bytes, which is far too large for such a file"
-    elif stat.S_ISDIR(found.st_mode):
-        listing.folders.append(name)
-        if name in LARGEST or name.endswith((".safetensors", ".bin")):
-            listing.odd[name] = "a folder, where a file is expected"
-    else:
-        listing.odd[name] = "a pipe, socket or device, where a file is expected"
 
 
 def first_bytes(path: Path, count: int = 256) -> bytes:

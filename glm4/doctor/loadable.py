@@ -27,12 +27,14 @@ class Trial:
         notes: its warnings, and what could not be tried.
         weights: the model's numbers of weights, exactly; None where it could not be built.
         tokenizer: of which kind, and the chat format; "" where there is none.
+        no_tokenizer: what is missing for one; "" where there is one.
     """
 
     problems: list[tuple[str, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     weights: Weights | None = None
     tokenizer: str = ""
+    no_tokenizer: str = ""
     is_base: bool | None = None
 
 
@@ -63,7 +65,7 @@ def _try(folder: Path, files: WeightFiles, trial: Trial) -> None:
             trial.weights = count_weights(build_empty(folder, architecture.family, architecture.config))
         return
     if checkpoint.tokenizer is None:
-        trial.notes.append(f"{_shorter(checkpoint.why_no_tokenizer, folder)}. Without it only token ids go in and out.")
+        trial.no_tokenizer = _shorter(checkpoint.why_no_tokenizer, folder)
     else:
         trial.tokenizer = f"{checkpoint.tokenizer.vocab_size:,} tokens, chat format {checkpoint.tokenizer.format.name}"
         trial.is_base = bool(getattr(checkpoint.tokenizer.format, "is_base", False))

@@ -74,15 +74,13 @@ def look_at_machine(*, with_torch: bool = True) -> Machine:
         processor=_processor(),
     )
     if sys.version_info[:2] < LOWEST_PYTHON:
-        machine.faults.append(
-            f"Python {machine.python} is too old; install {LOWEST_PYTHON[0]}.{LOWEST_PYTHON[1]} or later"
-        )
+        lowest = ".".join(map(str, LOWEST_PYTHON))
+        machine.faults.append((f"Python {machine.python} is too old", f"install {lowest} or later"))
     if with_torch:
         _ask_torch(machine)
     machine.faults += _package_faults(machine.packages)
     if machine.torch_fault and machine.packages["torch"] is not None:
         machine.faults.append((f"torch is installed but cannot be used: {machine.torch_fault}", "install it again"))
-    machine.notes += transformers_notes(machine.packages["transformers"])
     return machine
 
 

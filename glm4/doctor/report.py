@@ -52,7 +52,8 @@ class Report:
             "notes": self.notes,
             **self.data,
         }
-        return json.dumps(whole, indent=2, ensure_ascii=False, default=str)
+        text = json.dumps(whole, indent=2, ensure_ascii=False, default=str)
+        return text.encode("utf-8", "replace").decode("utf-8")  # half characters, of broken file names
 
     def as_text(self, width: int = 100) -> str:
         """For people, in lines of at most `width` columns (of a table's own width, if that is more)."""

@@ -99,9 +99,9 @@ def _shards(listing: Listing, index: str, found: WeightFiles) -> list[str]:
     if len(shards) > MOST_SHARDS:
         found.problems.append((f"{index} names {len(shards)} files, which no model has", "download that file again"))
         return []
+    for name in shards if listing.truncated else ():
+        listing.look_at(name)
     missing = [name for name in shards if name not in listing.files and name not in listing.odd]
-    if listing.truncated:
-        missing = [name for name in missing if not (listing.folder / name).is_file()]
     if missing:
         found.absent = f"{len(missing)} of {len(shards)} files of weights"
         found.problems.append((f"the download is incomplete: {found.absent} are missing: {_some(missing)}", AGAIN))
