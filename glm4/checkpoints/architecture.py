@@ -12,7 +12,7 @@ from ..errors import CheckpointError, ConfigError
 from ..jsonfile import read_json
 from ..models.glm import GLMConfig
 from ..models.glm4v import GLM4VConfig
-from . import glm, glm4v, internvl
+from . import chatglm6b, glm, glm4v, internvl
 from .facts import HARMLESS, Facts
 from .family import Family, Layout
 
@@ -88,16 +88,18 @@ def family_of(facts: Facts) -> Family:
         return internvl.INTERNVL
     if raw.get("vision_config") is not None:
         raise ConfigError(f"{facts.path}: the checkpoint has a vision tower (vision_config), which is not supported")
-    if model_type == "chatglm" and "position_encoding_2d" not in raw and "inner_hidden_size" not in raw:
+    if model_type == "chatglm" and ("position_encoding_2d" in raw or "inner_hidden_size" in raw):
+        return chatglm6b.CHATGLM_6B
+    if model_type == "chatglm":
         return glm.THUDM
     if model_type == "glm":
         return glm.HF
     if model_type == "glm4":
         return glm.HF_0414
-    what = "ChatGLM-6B" if model_type == "chatglm" else f"model_type {model_type!r}"
     raise ConfigError(
-        f"{facts.path}: {what} is not supported. Supported: GLM-4-9B, -Chat and -Chat-1M in their original layout "
-        '(model_type "chatglm") and in transformers\' ("glm"), GLM-4-0414 and GLM-Z1 ("glm4")'
+        f"{facts.path}: model_type {model_type!r} is not supported. Supported: GLM-4-9B, -Chat and -Chat-1M in their "
+        'original layout (model_type "chatglm") and in transformers\' ("glm"), GLM-4-0414 and GLM-Z1 ("glm4"), '
+        'GLM-4V-9B and ChatGLM-6B (both "chatglm"), InternVL-Chat-V1-1 ("internvl_chat")'
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
+import torch
 from torch import nn
 
 from .facts import Facts
@@ -21,6 +22,7 @@ class Place:
     ours: str
     rows: slice | None = None  # None: all of it
     alternatives: tuple[str, ...] = ()  # other names that the same tensor may have, looked for in this order
+    through: torch.dtype | None = None  # rounded to it on the way, where the original's module holds nothing finer
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from ..errors import CheckpointError, ConfigError
+from ..errors import CheckpointError, ConfigError, InputError
 from ..placement import DISK, DeviceMap, everything_on, plan_placement
+from ..quant import pack, pack_linears
 from .architecture import Architecture
 from .family import Family, Place
 from .files import StoredTensor, read_tensors, stored_tensors
@@ -31,20 +32,26 @@ class WeightPlan:
         stored: the folder's tensors by name.
         wanted: those that the model takes, by the name under which they are stored.
         unused: the others' names, as far as they are not known to be harmless.
+        packing: the model's weights that are to be packed when they arrive, and into how many bits.
     """
 
     model: Any
     stored: dict[str, StoredTensor]
     wanted: dict[str, Place]
     unused: list[str]
+    packing: dict[str, int] = field(default_factory=dict)
 
 
-def plan_weights(folder: Path, architecture: Architecture) -> WeightPlan:
+def plan_weights(folder: Path, architecture: Architecture, quantize: int | None = None) -> WeightPlan:
     """Check the folder's weights against the model that config.json describes, from the files' headers alone.
+
+    Args:
+        quantize: bits to pack the linear layers of the model's blocks into, 4 or 8; None leaves them as they are.
 
     Raises:
         CheckpointError: a tensor is missing or of the wrong shape, or a file is missing or damaged.
-        ConfigError: the model is too large to exist.
+        ConfigError: the model is too large to exist; it is to be quantized, and the checkpoint is so already.
+        InputError: bits other than 4 and 8, or that do not suit the weights' sizes.
     """
     family, config = architecture.family, architecture.config
     stored = stored_tensors(folder)
@@ -54,7 +61,8 @@ def plan_weights(folder: Path, architecture: Architecture) -> WeightPlan:
     wanted = {_name_of(place, stored): place for place in family.places(config)}
     _check(folder, stored, wanted, model.state_dict())
     unused = [name for name in stored if name not in wanted and not family.harmless(config, name)]
-    return WeightPlan(model, stored, wanted, unused)
+    packed = {} if quantize is None else pack_linears(model, quantize)
+    return WeightPlan(model, stored, wanted, unused, {f"{name}.weight": layer.bits for name, layer in packed.items()})
 
 
 def build_empty(folder: Path, family: Family, config: Any) -> nn.Module:
@@ -71,7 +79,12 @@ def build_empty(folder: Path, family: Family, config: Any) -> nn.Module:
 
 
 def load_model_weights(
-    folder: Path, architecture: Architecture, *, dtype: torch.dtype, device: torch.device | DeviceMap
+    folder: Path,
+    architecture: Architecture,
+    *,
+    dtype: torch.dtype,
+    device: torch.device | DeviceMap,
+    quantize: int | None = None,
 ) -> Any:
     """Build the model and stream the folder's weights into it.
 
@@ -82,16 +95,20 @@ def load_model_weights(
     Args:
         dtype: of the weights in memory; every tensor is converted on the way.
         device: where they go, all of them or each part of the model.
+        quantize: bits to pack the linear layers of the model's blocks into, 4 or 8, each as soon as it is read; None
+            leaves them as they are.
 
     Raises:
         CheckpointError: a tensor is missing or of the wrong shape, or a file is missing or damaged. Nothing is
             read before all headers have been checked.
-        InputError: a device map that does not suit the model; no room on the disk for what it puts there.
+        ConfigError: the model is to be quantized, and the checkpoint is so already.
+        InputError: a device map that does not suit the model; no room on the disk for what it puts there; bits other
+            than 4 and 8.
 
     Warns:
         UserWarning: tensors that the model has no use for, by name.
     """
-    plan = plan_weights(folder, architecture)
+    plan = plan_weights(folder, architecture, quantize)
     model, wanted, targets = plan.model, plan.wanted, plan.model.state_dict()
     if plan.unused:
         warnings.warn(
@@ -112,10 +129,10 @@ def load_model_weights(
     total = sum(_size(tensor) for tensor in work)
     bar = tqdm(total=total, unit="B", unit_scale=True, desc="Loading", delay=BAR_AFTER_S, disable=None, leave=False)
     with bar, disk:
-        fill = _Filler(wanted, targets, dtype, bar)
+        fill = _Filler(wanted, targets, plan.packing, dtype, bar)
         fill.keep_on_disk(on_disk, disk)
         filled = fill(in_memory, kept)
-    for name in on_disk:
+    for name in (made for target in on_disk for made in fill.names(target)):
         filled[name] = torch.empty(targets[name].shape, dtype=fill.dtype_of(name), device="meta")
     model.load_state_dict(filled, strict=True, assign=True)
     model.requires_grad_(False).eval()
@@ -132,40 +149,63 @@ class _Filler:
 
     wanted: Mapping[str, Place]
     targets: Mapping[str, Tensor]
+    packing: Mapping[str, int]
     dtype: torch.dtype
     bar: Any
 
     def dtype_of(self, name: str) -> torch.dtype:
-        """What a tensor of the model is held in: packed weights stay as they are."""
-        return self.dtype if self.targets[name].is_floating_point() else self.targets[name].dtype
+        """What a tensor of the model is held in: what was built in anything but float32, such as packed weights and
+        their scales, stays as it is."""
+        return self.dtype if self.targets[name].dtype == torch.float32 else self.targets[name].dtype
+
+    def names(self, name: str) -> tuple[str, ...]:
+        """What is made of the stored tensors for one of the model: itself, and if it is packed its scales."""
+        return (name, f"{name}_scale") if name in self.packing else (name,)
 
     def __call__(self, pieces: list[StoredTensor], where: Mapping[str, torch.device | str]) -> dict[str, Tensor]:
         """The tensors that the pieces make up, by name in the model, each allocated where it is to be."""
         filled: dict[str, Tensor] = {}
         for source, tensor in read_tensors(pieces):
             place = self.wanted[source.name]
-            if place.ours not in filled:
-                shape = self.targets[place.ours].shape
-                filled[place.ours] = torch.empty(shape, dtype=self.dtype_of(place.ours), device=where[place.ours])
-            _rows(filled[place.ours], place).copy_(tensor)
+            for name, part in zip(self.names(place.ours), self._parts(source, tensor, place, where), strict=True):
+                if name not in filled:
+                    shape = self.targets[name].shape
+                    filled[name] = torch.empty(shape, dtype=self.dtype_of(name), device=where[name])
+                _rows(filled[name], place).copy_(part)
             self.bar.update(_size(source))
         return filled
+
+    def _parts(
+        self, source: StoredTensor, tensor: Tensor, place: Place, where: Mapping[str, torch.device | str]
+    ) -> tuple[Tensor, ...]:
+        """A stored tensor as what `names` says."""
+        if place.through is not None and tensor.is_floating_point():
+            tensor = tensor.to(place.through)
+        if place.ours not in self.packing:
+            return (tensor,)
+        try:
+            return pack(tensor.to(where[place.ours]), self.packing[place.ours])
+        except InputError as error:
+            raise CheckpointError(f"{source.file}: {source.name}: {error}") from error
 
     def keep_on_disk(self, on_disk: Mapping[str, list[StoredTensor]], disk: DiskWeights) -> None:
         """Write each target of the disk as soon as it is whole, unless the checkpoint's own file will do."""
         other = {name: pieces for name, pieces in on_disk.items() if not self._is_as_stored(name, pieces)}
         if other:
-            disk.make_room(sum(self.targets[name].numel() * self.dtype_of(name).itemsize for name in other))
+            written = [made for name in other for made in self.names(name)]
+            disk.make_room(sum(self.targets[name].numel() * self.dtype_of(name).itemsize for name in written))
         for name, pieces in on_disk.items():
             if name in other:
-                disk.write(name, self(pieces, {name: "cpu"})[name])
+                for made, tensor in self(pieces, dict.fromkeys(self.names(name), "cpu")).items():
+                    disk.write(made, tensor)
             else:
                 disk.refer(name, pieces[0])
                 self.bar.update(_size(pieces[0]))
 
     def _is_as_stored(self, name: str, pieces: list[StoredTensor]) -> bool:
-        whole = len(pieces) == 1 and self.wanted[pieces[0].name].rows is None
-        return whole and pieces[0].dtype == self.dtype_of(name) and pieces[0].file.suffix == ".safetensors"
+        place, stored = self.wanted[pieces[0].name], pieces[0]
+        whole = len(pieces) == 1 and place.rows is None and place.through in (None, stored.dtype)
+        return whole and stored.dtype == self.dtype_of(name) and stored.file.suffix == ".safetensors"
 
 
 def _name_of(place: Place, stored: Mapping[str, StoredTensor]) -> str:
@@ -216,4 +256,4 @@ def _some(names: list[str]) -> str:
 
 def parameter_bytes(model: nn.Module) -> int:
     """Memory the weights take, in bytes."""
-    return sum(p.numel() * p.element_size() for p in model.parameters())
+    return sum(t.numel() * t.element_size() for t in model.state_dict().values())

@@ -19,9 +19,9 @@ from ..errors import ConfigError, InputError
 
 BITS = (4, 8)
 
-# Numbers unpacked at a time on a CPU: 4 MB of float32, which stay in its cache. To unpack all of a large weight takes
-# thirty times as long, nearly all of it for getting memory.
-_CPU_CHUNK = 2**20
+# Numbers unpacked at a time on a CPU: 2 MB of float32, which stay in its cache. To unpack all of a large weight takes
+# many times as long, nearly all of it for getting memory.
+_CPU_CHUNK = 2**19
 
 
 def pack(weight: Tensor, bits: int) -> tuple[Tensor, Tensor]:
@@ -76,7 +76,7 @@ class PackedLinear(nn.Module):
     """y = x W^T + b with W packed: buffers `weight` (int8) and `weight_scale` (float16), parameter `bias`.
 
     Any floating dtype may come in, and goes out. W is never there as a whole on a CPU; on other devices, where memory
-    is quickly had, for the time of the product.
+    is quickly had, for the time of the product. Not made for training: each piece of W would be kept for the gradient.
     """
 
     weight: Tensor
@@ -112,17 +112,22 @@ class PackedLinear(nn.Module):
         return out if self.bias is None else out + self.bias
 
     def _product(self, inputs: tuple[Tensor, ...], rows: slice, dtype: torch.dtype) -> Tensor:
-        packed, scale = self.weight[rows], self.weight_scale[rows]
+        packed, scale = self.weight[rows], self.weight_scale[rows, None]
         # The even columns of W meet the even ones of x, the odd ones the odd: nothing has to be put back in order.
         numbers = (packed,) if self.bits == 8 else _halves(packed)
-        in_float16 = dtype == torch.float16  # whose range the product would leave without its scale
-        first, *others = (
-            F.linear(part, number * scale[:, None] if in_float16 else number.to(dtype))
-            for part, number in zip(inputs, numbers, strict=True)
-        )
+        first, *others = (F.linear(x, _scaled(n, scale, dtype)) for x, n in zip(inputs, numbers, strict=True))
         for other in others:
             first += other
-        return first if in_float16 else (first * scale).to(dtype)
+        return first
+
+
+def _scaled(numbers: Tensor, scale: Tensor, dtype: torch.dtype) -> Tensor:
+    """int8 [rows, columns] times scales [rows, 1], rounded to float16 as in the original whatever is computed in."""
+    if numbers.device.type != "cpu":
+        return (numbers * scale).to(dtype)
+    # The same, as the product is exact in float32, but on a CPU far faster than float16's own arithmetic.
+    weight = (numbers.float() * scale.float()).half()
+    return weight if dtype == torch.float16 else weight.float().to(dtype)
 
 
 def _chunks(n_rows: int, columns: int, most: int) -> Iterator[slice]:
