@@ -136,6 +136,15 @@ def test_a_reply_ends_with_the_end_token(llm: LLM) -> None:
     assert llm.stop_token_ids == {2}
 
 
+def test_weights_on_the_disk(llm: LLM, tmp_path: Path) -> None:
+    """Tower, projection and decoder offloaded: the same, to the bit."""
+    pytest.importorskip("accelerate", reason="NOT TESTED: device_map needs accelerate")
+    write_checkpoint(tmp_path, seed=11)
+    spread = glm4.load_model(tmp_path, device_map={"": "disk"}, offload_folder=tmp_path / "offloaded")
+    ids = llm.tokenizer.render([user("what?", picture(1))])
+    assert torch.equal(spread.logits(ids, images=[picture(1)]), llm.logits(ids, images=[picture(1)]))
+
+
 def test_frames_of_a_video(llm: LLM) -> None:
     pytest.importorskip("av", reason="NOT TESTED: videos need PyAV, pip install av")
     from test_video import clip

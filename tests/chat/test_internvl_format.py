@@ -15,6 +15,7 @@ from glm4.chat import ChatTokenizer
 from glm4.chat.internvl import InternVLFormat, StrippedReply, internvl_format
 from glm4.chat.reply import TextDelta
 from glm4.errors import CheckpointError, ConfigError, InputError
+from glm4.messages import as_messages
 from glm4.tokenizers.llama_tokenizer import LlamaTokenizer
 
 SHOWN = "<img>" + "<IMG_CONTEXT>" * PER_PICTURE + "</img>"
@@ -85,6 +86,13 @@ def test_pictures_stand_where_the_message_has_them(chat: ChatTokenizer) -> None:
         f"<s> <human>: Image-1: {SHOWN}\nImage-2: {SHOWN}\nWhich\none? <bot>:"
     )
     assert chat.render_text([{"role": "user", "content": ["Q", picture]}]) == f"<s> <human>: {SHOWN}\nQ <bot>:"
+
+
+def test_pictures_one_by_one() -> None:
+    """A part that holds several is one place."""
+    (message,) = as_messages([user("Q", "a", ["b", "c"])])
+    assert message.images == ("a", ["b", "c"])
+    assert message.pictures == ("a", "b", "c")
 
 
 def test_without_generation_prompt(chat: ChatTokenizer) -> None:
