@@ -302,14 +302,17 @@ def test_training_pictures_are_prepared_as_the_library_prepares_them() -> None:
 
 def test_a_batch_is_the_same_after_resuming() -> None:
     tokenizer = train.seeing_tokenizer(train.TEXT_MODEL)
-    whole = iter(train.Conversations(tokenizer, 3, 300, 0, 0))
-    for _ in range(2):
-        next(whole)
-    resumed = iter(train.Conversations(tokenizer, 3, 300, 2, 0))
-    for _ in range(2):
-        a, b = next(whole), next(resumed)
-        assert torch.equal(a.ids, b.ids)
-        assert torch.equal(a.pixels, b.pixels)
+
+    def streams(step: int) -> list[Iterator[train.Batch]]:
+        return [iter(train.Conversations(tokenizer, 3, 300, step, 0)), iter(train.Looks(3, 2, step, 0))]
+
+    for whole, resumed in zip(streams(0), streams(2), strict=True):
+        for _ in range(2):
+            next(whole)
+        for _ in range(2):
+            a, b = next(whole), next(resumed)
+            assert torch.equal(a.ids, b.ids)
+            assert torch.equal(a.pixels, b.pixels)
 
 
 has_weights = pytest.mark.skipif(

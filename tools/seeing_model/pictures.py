@@ -105,20 +105,23 @@ class Scene:
         return self.background + ": " + ", ".join(sorted(f"{t.colour} {t.shape}" for t in self.things))
 
 
-def scene(rng: random.Random, split: Split, most: int = 6, word_share: float = 0.3) -> Scene:
+def scene(
+    rng: random.Random, split: Split, most: int = 6, word_share: float = 0.3, least: int = 1, letters_least: int = 2
+) -> Scene:
     """A scene of the split. Neither what it shows nor its word is ever in the other split.
 
     Args:
-        most: shapes there may be.
+        most, least: shapes there may be where there is no word.
+        letters_least: length of the shortest words.
         word_share: how many of the scenes hold a word; half of these hold one or two shapes as well.
     """
     while True:
-        found = _attempt(rng, split, most, word_share)
+        found = _attempt(rng, split, rng.randint(least, most), word_share, letters_least)
         if found is not None and (not found.things or split_of(found.signature) == split):
             return found
 
 
-def _attempt(rng: random.Random, split: Split, most: int, word_share: float) -> Scene | None:
+def _attempt(rng: random.Random, split: Split, count: int, word_share: float, letters_least: int) -> Scene | None:
     short = rng.randint(64, 300)
     sides = [short, round(short * rng.choice((1, 1, rng.uniform(1, 1.6))))]
     rng.shuffle(sides)
@@ -127,10 +130,10 @@ def _attempt(rng: random.Random, split: Split, most: int, word_share: float) -> 
     background_rgb = shade(rng, background)
     usable = [n for n in names if n != background]
     with_word = rng.random() < word_share
-    count = rng.choice((0, 0, 1, 1, 2)) if with_word else rng.randint(1, most)
+    count = rng.choice((0, 0, 1, 1, 2)) if with_word else count
     palette = rng.sample(usable, min(len(usable), rng.choice((2, 3, 9))))
     shapes = rng.sample(SHAPES, rng.choice((2, 3, 7)))
-    word = _word(rng, split, rng.choice(usable), alone=count == 0) if with_word else None
+    word = _word(rng, split, rng.choice(usable), letters_least, alone=count == 0) if with_word else None
     things = _things(rng, count, palette, shapes, sides, word)
     if things is None:
         return None
@@ -181,22 +184,22 @@ def _things(
     return None
 
 
-def letters(rng: random.Random, split: Split) -> str:
+def letters(rng: random.Random, split: Split, least: int = 2) -> str:
     """A word of the split: digits, letters at random, or English."""
     while True:
-        draw, length = rng.random(), rng.choice((2, 3, 3, 4, 4, 5))
+        draw, length = rng.random(), max(least, rng.choice((2, 3, 3, 4, 4, 5)))
         if draw < 0.2:
             text = "".join(rng.choices(string.digits, k=length))
         elif draw < 0.75:
             text = "".join(rng.choices(string.ascii_uppercase, k=length))
         else:
             text = rng.choice(WORDS)
-        if split_of(text) == split:
+        if len(text) >= least and split_of(text) == split:
             return text
 
 
-def _word(rng: random.Random, split: Split, colour: str, alone: bool) -> Word:
-    text = letters(rng, split)
+def _word(rng: random.Random, split: Split, colour: str, least: int, alone: bool) -> Word:
+    text = letters(rng, split, least)
     width = rng.uniform(max(0.35, 0.125 * len(text)), 0.92)
     mask, _ = _letters(text, False, 0)
     natural = width * mask.height / mask.width

@@ -3,8 +3,9 @@
     torchrun --nproc-per-node 2 -m tools.seeing_model.train --out runs/seeing_model
     python -m tools.seeing_model.train --out runs/seeing_model --export glm4/assets/default-vision
 
-One process a core, as in tools/default_model. Language model and tower are trained together, on what the assistant
-says and, with a weight that falls, on what each patch shows (targets.py). The first steps show few shapes a picture.
+One process a core, as in tools/default_model. At first the tower alone, on what each patch shows (targets.py):
+sentences say the same, but thinly and at ten times the cost. Then tower and language model together, on what the
+assistant says and, with a weight that falls, still on the patches.
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ import random
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any, ClassVar
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -26,7 +28,6 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.data import DataLoader, IterableDataset
 
 from glm4.chat import ChatTokenizer
@@ -38,7 +39,7 @@ from glm4.tokenizers import load_tokenizer
 from tools.default_model.train import IN_FLOAT32, Report, average_gradients, rate
 
 from .data import Pictured, conversation
-from .pictures import paint
+from .pictures import Scene, paint, scene
 from .targets import Guide, targets
 
 REPO = Path(__file__).resolve().parents[2]
@@ -98,6 +99,26 @@ class Batch:
 Row = tuple[list[int], list[int], Pictured]
 
 
+class Looks(IterableDataset[Batch]):
+    """Batches of crowded pictures, and nothing said of them."""
+
+    def __init__(self, seed: int, pictures: int, first_step: int, rank: int) -> None:
+        self.seed, self.pictures, self.first_step, self.rank = seed, pictures, first_step, rank
+
+    def __iter__(self) -> Iterator[Batch]:
+        torch.set_num_threads(1)
+        step = self.first_step
+        while True:
+            rng = random.Random(f"{self.seed}/look/{step}/{self.rank}")
+            scenes = [
+                scene(rng, "train", least=rng.choice((1, 4)), word_share=0.55, letters_least=rng.choice((2, 4)))
+                for _ in range(self.pictures)
+            ]
+            nothing = torch.zeros(self.pictures, 1, dtype=torch.long)
+            yield Batch(nothing, nothing.bool(), *_pixels_and_targets(scenes))
+            step += 1
+
+
 class Conversations(IterableDataset[Batch]):
     """An endless stream of batches of about `batch_slots` slots, conversations of similar length together.
 
@@ -107,7 +128,6 @@ class Conversations(IterableDataset[Batch]):
 
     PARTS: ClassVar = {1: 11, 2: 3, 3: 1, 0: 1}  # pictures a conversation -> batches of a pool
     POOL: int = sum(PARTS.values())
-    EASY_POOLS = 30  # of at most two shapes a picture
 
     def __init__(self, tokenizer: ChatTokenizer, seed: int, batch_slots: int, first_step: int, rank: int) -> None:
         self.tokenizer, self.seed, self.batch_slots = tokenizer, seed, batch_slots
@@ -127,7 +147,7 @@ class Conversations(IterableDataset[Batch]):
             rows: list[Row] = []
             room = parts * self.batch_slots
             while room > 0:
-                made = conversation(rng, pictures, most=2 if index < self.EASY_POOLS else 6)
+                made = conversation(rng, pictures)
                 rendered = self.tokenizer.render_for_training(made.messages)
                 rows.append((list(rendered.ids), [int(x) for x in rendered.loss_mask], made))
                 room -= len(rendered.ids) + pictures * VISION.n_patches
@@ -144,17 +164,16 @@ def _batch(rows: list[Row]) -> Batch:
     for row, (row_ids, row_mask, _) in enumerate(rows):
         ids[row, : len(row_ids)] = torch.tensor(row_ids)
         said[row, : len(row_mask)] = torch.tensor(row_mask, dtype=torch.bool)
-    scenes = [scene for _, _, made in rows for scene in made.scenes]
+    return Batch(ids, said, *_pixels_and_targets([one for _, _, made in rows for one in made.scenes]))
+
+
+def _pixels_and_targets(scenes: list[Scene]) -> tuple[Tensor, Tensor]:
     size = (VISION.image_size, VISION.image_size)
-    pixels = [np.asarray(paint(scene).resize(size, Image.Resampling.BICUBIC)) for scene in scenes]
-    wanted = [targets(scene, VISION.grid) for scene in scenes]
-    nothing = torch.zeros(0, *size, 3, dtype=torch.uint8)
-    return Batch(
-        ids,
-        said,
-        torch.from_numpy(np.stack(pixels)) if pixels else nothing,
-        torch.stack(wanted) if wanted else nothing,
-    )
+    if not scenes:
+        nothing = torch.zeros(0, *size, 3, dtype=torch.uint8)
+        return nothing, nothing
+    pixels = [np.asarray(paint(one).resize(size, Image.Resampling.BICUBIC)) for one in scenes]
+    return torch.from_numpy(np.stack(pixels)), torch.stack([targets(one, VISION.grid) for one in scenes])
 
 
 def initialise(model: GLM4V, seed: int) -> None:
@@ -174,23 +193,33 @@ def initialise(model: GLM4V, seed: int) -> None:
             nn.init.normal_(parameter, std=std, generator=generator)
 
 
+def _attention_in_float32(q: Tensor, k: Tensor, v: Tensor, **options: Any) -> Tensor:
+    """On CPUs without matrix instructions for bfloat16, attention is twice as fast so, and nothing else is."""
+    with torch.autocast("cpu", enabled=False):
+        return _ATTENTION(q.float(), k.float(), v.float(), **options)
+
+
+_ATTENTION = F.scaled_dot_product_attention
+
+
+def look(model: GLM4V, guide: Guide, batch: Batch) -> tuple[Tensor | None, Tensor]:
+    """The pictures' features, and the guide's loss on them; None and 0 where there are none."""
+    if not len(batch.pixels):
+        return None, torch.zeros(())
+    mean, std = (torch.tensor(values)[:, None, None] for values in (MEAN, STD))
+    features = model.vision((batch.pixels.permute(0, 3, 1, 2).float() / 255 - mean) / std)
+    return features, guide.loss(features[:, 1:-1] * VISION.scaling_factor, batch.targets)
+
+
 def loss_of(model: GLM4V, guide: Guide, batch: Batch) -> tuple[Tensor, Tensor]:
-    """Mean cross-entropy of what the assistant says, and the guide's loss."""
-    ids = batch.ids[:, :-1]
-    said = batch.said[:, 1:]
-    n_pictures = len(batch.pixels) // len(ids)
-    seeing = torch.zeros(())
-    with torch.autocast("cpu", torch.bfloat16):
-        features = None
-        if n_pictures:
-            pixels = (
-                batch.pixels.permute(0, 3, 1, 2).float() / 255 - torch.tensor(MEAN)[:, None, None]
-            ) / torch.tensor(STD)[:, None, None]
-            features = model.vision(pixels)
-            seeing = guide.loss(features[:, 1:-1] * VISION.scaling_factor, batch.targets)
+    """Mean cross-entropy of what the assistant says, 0 where nothing is said, and the guide's loss."""
+    ids, said = batch.ids[:, :-1], batch.said[:, 1:]
+    with torch.autocast("cpu", torch.bfloat16), patch.object(F, _ATTENTION.__name__, _attention_in_float32):
+        features, seeing = look(model, guide, batch)
+        if not said.any():
+            return torch.zeros(()), seeing
         embedded = model.embed(ids, features)
-        positions = torch.stack([model.positions(row) for row in ids])
-        hidden = model(embedded, positions)
+        hidden = model(embedded, torch.stack([model.positions(row) for row in ids]))
         # Column of ids -> slot: every picture before it has pushed it to the right.
         ends = (ids == model.config.eoi_token_id).cumsum(1)
         slots = torch.arange(ids.shape[1]) + ends * (VISION.n_patches - 1)
@@ -231,32 +260,27 @@ def train(args: argparse.Namespace) -> None:
         print(f"process {rank} resumes at step {step}", flush=True)
     elif args.init:
         model.load_state_dict(load_model_weights(args.init, read_architecture(args.init), **IN_FLOAT32).state_dict())
-    stream = Conversations(tokenizer, args.seed, args.batch_slots, step, rank)
-    batches = iter(DataLoader(stream, batch_size=None, num_workers=1, prefetch_factor=32))
+    batches = _batches(args, tokenizer, step, rank)
     report = Report(args.out / "log.csv", args.log_every, args.steps)
     parameters = [*model.parameters(), *guide.parameters()]
-    seen: list[float] = []
     while step < args.steps:
         share = rate(step, args.steps, args.warmup, args.decay)
         for group in optimizer.param_groups:
             group["lr"] = args.lr * share
+        looking = step < args.looks
+        for parameter in parameters:  # zeros, not None: a batch without pictures must not shift who averages what
+            parameter.grad = None if looking or world == 1 else torch.zeros_like(parameter)
         batch = next(batches)
-        with sdpa_kernel(SDPBackend.MATH):  # a tenth faster for sequences this short
-            loss, seeing = loss_of(model, guide, batch)
-            (loss + args.guide * share * seeing).backward()
-        average_gradients(model)
-        average_gradients(guide)
+        loss, seeing = loss_of(model, guide, batch)
+        (loss + (1 if looking else args.guide * share) * seeing).backward()
+        for part in (guide, model.vision) if looking else (guide, model):
+            average_gradients(part)
         nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
-        for parameter in parameters:  # zeros, not None: a batch without pictures must not shift who averages what
-            parameter.grad = None if world == 1 else torch.zeros_like(parameter)
         step += 1
-        seen += [seeing.item()] if len(batch.pixels) else []
         if rank == 0:
-            report.add(step, loss.item(), (batch.ids.numel() + len(batch.pixels) * VISION.n_patches) * world)
-            if step % args.log_every == 0 and seen:
-                print(f"    patches {sum(seen) / len(seen):.4f}", flush=True)
-                seen = []
+            slots = batch.ids.numel() + len(batch.pixels) * VISION.n_patches
+            report.add(step, seeing.item() if looking else loss.item(), slots * world)
             if step % args.save_every == 0 or step == args.steps:
                 state = {
                     "model": model.state_dict(),
@@ -268,6 +292,15 @@ def train(args: argparse.Namespace) -> None:
                 state_file.with_suffix(".tmp").replace(state_file)
     if world > 1:
         dist.destroy_process_group()
+
+
+def _batches(args: argparse.Namespace, tokenizer: ChatTokenizer, step: int, rank: int) -> Iterator[Batch]:
+    """The batches from `step` on, made in a process of their own: pictures alone for `args.looks` steps, then talk."""
+    if step < args.looks:
+        looks = Looks(args.seed, args.look_pictures, step, rank)
+        yield from islice(DataLoader(looks, batch_size=None, num_workers=1, prefetch_factor=32), args.looks - step)
+    talk = Conversations(tokenizer, args.seed, args.batch_slots, max(0, step - args.looks), rank)
+    yield from DataLoader(talk, batch_size=None, num_workers=1, prefetch_factor=32)
 
 
 def export(run: Path, tokenizer_folder: Path, folder: Path) -> None:
@@ -293,7 +326,9 @@ def main() -> None:
     parser.add_argument("--init", type=Path, help="start from this checkpoint's weights instead of random ones")
     parser.add_argument("--export", type=Path, help="write the run's weights to this folder and stop")
     parser.add_argument("--steps", type=int, default=8000)
-    parser.add_argument("--batch-slots", type=int, default=3072)
+    parser.add_argument("--looks", type=int, default=2400, help="steps of them that train the tower alone")
+    parser.add_argument("--look-pictures", type=int, default=32, help="pictures in such a step, of each process")
+    parser.add_argument("--batch-slots", type=int, default=2048, help="slots in the other steps, of each process")
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--warmup", type=int, default=200, help="steps of rising learning rate")
     parser.add_argument("--decay", type=float, default=0.35, help="share of the steps over which it falls")
