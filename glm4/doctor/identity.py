@@ -47,7 +47,7 @@ def identify(config: Mapping[str, Any]) -> Identity:
     elif kind == "chatglm" and config.get("vision_config") is not None:
         found = Identity(_sized("GLM-4V", config, "-9B"), _ORIGINAL)
     elif kind == "chatglm" and config.get("padded_vocab_size") == 65024:
-        found = Identity("ChatGLM2-6B or ChatGLM3-6B", _ORIGINAL)
+        found = Identity("ChatGLM2-6B or ChatGLM3-6B", _ORIGINAL, ["not one of the models that glm4 is made for"])
     elif kind == "chatglm":
         found = _glm4(config, _ratio_of_original(config), _number(config, "multi_query_group_num"), _ORIGINAL)
     elif kind == "glm":

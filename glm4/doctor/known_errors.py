@@ -31,9 +31,10 @@ class KnownError:
     context: tuple[str, ...] = ()
 
 
+ALONE = "glm4 reads the checkpoint without that code: `glm4 chat --model FOLDER`."
 NO_CODE = (
-    "glm4 reads the checkpoint without that code: `glm4 chat --model FOLDER`. For programs built on transformers, "
-    "`glm4 export FOLDER NEW_FOLDER` writes a folder that works from 4.46 to today's."
+    f"{ALONE} For programs built on transformers, `glm4 export FOLDER NEW_FOLDER` (GLM-4 and GLM-4V) writes a folder "
+    "that works from 4.46 to today's."
 )
 _OURS = ("chatglm", "glm-4", "glm4", "internvl", "glm_4")
 
@@ -58,7 +59,7 @@ TRANSFORMERS_ERRORS = (
     ),
     KnownError(
         "standardize-cache-format",
-        ("got an unexpected keyword argument 'standardize_cache_format'",),
+        ("got an unexpected keyword argument 'standardize_cache_format'", "standardize_cache_format"),
         "The modeling_chatglm.py is older than transformers 4.44, which passes one argument more. That is a GLM-4 file "
         "from before August 2024, or ChatGLM-6B's.",
         "GLM-4: download the checkpoint's *.py files again. ChatGLM-6B: use transformers 4.33.3.",
@@ -66,7 +67,7 @@ TRANSFORMERS_ERRORS = (
     ),
     KnownError(
         "extract-past",
-        ("has no attribute '_extract_past_from_model_output'",),
+        ("has no attribute '_extract_past_from_model_output'", "no attribute '_extract_past_from_model_output'"),
         "The checkpoint's modeling_chatglm.py calls a function that transformers 4.49 removed.",
         "Use transformers 4.48.3 or older, or the model's `-hf` version, which needs no code of its own.",
         NO_CODE,
@@ -89,7 +90,7 @@ TRANSFORMERS_ERRORS = (
     ),
     KnownError(
         "tied-weights-keys",
-        ("has no attribute 'all_tied_weights_keys'",),
+        ("has no attribute 'all_tied_weights_keys'", "all_tied_weights_keys"),
         "transformers 5 expects every model to call post_init(), which the code that came with this checkpoint "
         "does not do.",
         "Use a transformers 4: 4.44.2 for GLM-4, 4.33.3 for ChatGLM-6B.",
@@ -97,7 +98,7 @@ TRANSFORMERS_ERRORS = (
     ),
     KnownError(
         "num-hidden-layers",
-        ("'ChatGLMConfig' object has no attribute 'num_hidden_layers'",),
+        ("'ChatGLMConfig' object has no attribute 'num_hidden_layers'", "no attribute 'num_hidden_layers'"),
         "The first revisions of the config.json say num_layers only. The cache of newer transformers (seen with 4.57) "
         "and vLLM ask for num_hidden_layers.",
         'Add "num_hidden_layers" with the value of "num_layers" to config.json for vLLM; for transformers use 4.44.2 '
@@ -120,11 +121,11 @@ TRANSFORMERS_ERRORS = (
     ),
     KnownError(
         "eos-token-tensor",
-        ("'GenerationConfig' object has no attribute '_eos_token_tensor'",),
+        ("'GenerationConfig' object has no attribute '_eos_token_tensor'", "_eos_token_tensor"),
         "The model's own stream_generate calls inner functions of transformers that expect generate() to have prepared "
         "the end tokens; so it is from about 4.42 on.",
         "Use transformers 4.40.2.",
-        NO_CODE,
+        "glm4 reads GLM-4 and ChatGLM-6B without that code; ChatGLM2 and ChatGLM3 are not among its models.",
     ),
     KnownError(
         "no-chat-method",
@@ -244,6 +245,7 @@ TRANSFORMERS_ERRORS = (
             "local variable 'num_patches' referenced before assignment",
             "cannot access local variable 'num_patches'",
             "ValueError: 151339 is not in list",
+            "151339 is not in list",
         ),
         "GLM-4V's modeling_chatglm.py of June 2024 cannot tell the prompt from a later token with today's "
         "transformers, and looks for the picture's marks in a single token.",
@@ -277,7 +279,7 @@ TRANSFORMERS_ERRORS = (
         ),
         "From 4.34 on, transformers asks a tokenizer for its vocabulary before the ChatGLM tokenizer has loaded it.",
         "Use transformers 4.33.3 (ChatGLM2 and ChatGLM3: download tokenization_chatglm.py again).",
-        NO_CODE,
+        "glm4 reads ChatGLM-6B without that code: `glm4 chat --model FOLDER`.",
     ),
     KnownError(
         "no-generate",
@@ -294,7 +296,7 @@ TRANSFORMERS_ERRORS = (
         ("Unsupported architecture: ''", "ValueError: Unsupported architecture:"),
         "InternVL's configuration code fails when transformers builds an empty one to compare with (seen with 4.57).",
         "Use transformers 4.37.2, which the model was published for.",
-        NO_CODE,
+        ALONE,
         ("internvl", "Unsupported architecture: ''"),
     ),
     KnownError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .known_errors import NO_CODE, TRANSFORMERS_ERRORS, KnownError
+from .known_errors import TRANSFORMERS_ERRORS, KnownError
 
 LOOK = "`glm4 doctor FOLDER` names the files."
 
@@ -95,7 +95,7 @@ OTHER_ERRORS = (
         ),
         "The numbers overflowed: float16 reaches only 65,504, and some sums inside the model are larger.",
         "Use bfloat16, or float32 on hardware without it.",
-        "glm4 loads in bfloat16 unless the checkpoint says otherwise; dtype=\"float32\" is always safe.",
+        "glm4 loads in bfloat16 unless the checkpoint says otherwise; --dtype float32 is always safe.",
     ),
     KnownError(
         "dtypes-differ",
@@ -171,4 +171,4 @@ OTHER_ERRORS = (
 )  # fmt: skip
 
 KNOWN_ERRORS = TRANSFORMERS_ERRORS + OTHER_ERRORS
-__all__ = ["KNOWN_ERRORS", "NO_CODE", "KnownError"]
+__all__ = ["KNOWN_ERRORS", "KnownError"]

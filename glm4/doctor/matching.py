@@ -76,10 +76,10 @@ def find_known_errors(text: str) -> list[Match]:
     for error in KNOWN_ERRORS:
         if is_traceback and error.context and not any(_fragments(word)[0] in squeezed.text for word in error.context):
             continue
-        ends = ((_find(_fragments(message), squeezed), message) for message in error.messages)
-        best = max(((end, message) for end, message in ends if end), default=None)
-        if best is not None:
-            found.append(Match(error, best[1], best[0]))
+        ends = {message: _find(_fragments(message), squeezed) for message in error.messages}
+        fullest = max((message for message, end in ends.items() if end), key=len, default=None)
+        if fullest is not None:
+            found.append(Match(error, fullest, max(ends.values())))
     return sorted(found, key=lambda match: -match.end)[:MOST_SHOWN]
 
 
