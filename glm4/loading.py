@@ -17,6 +17,7 @@ from .hub import PACKAGED, resolve_folder
 from .llm import LLM
 from .memory import memory_errors_explained
 from .placement import DeviceMap, one_device
+from .quant import BITS
 from .sampling import SamplingParams, defaults_from
 
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
@@ -30,6 +31,7 @@ def load_model(
     dtype: str | torch.dtype | None = "auto",
     revision: str | None = None,
     max_context: int | None = None,
+    quantize: int | None = None,
     device_map: str | Mapping[str, int | str | torch.device] | None = None,
     max_memory: Mapping[int | str, int | str] | None = None,
     offload_folder: str | os.PathLike[str] | None = None,
@@ -44,6 +46,8 @@ def load_model(
         dtype: "bfloat16", "float16" or "float32" ("bf16", "fp16", "fp32"); "auto" or None takes the checkpoint's own.
         revision: branch, tag or commit on the hub.
         max_context: tokens that prompt and reply may have together; None for all the checkpoint was trained for.
+        quantize: 8 or 4: the linear layers of the language model's blocks are packed into so many bits as they are
+            read, row by row as ChatGLM-6B's own quantizer does. Checkpoints of packed weights need no argument.
         device_map: for a model that no single device has room for, in place of `device`. "auto", "balanced",
             "balanced_low_0" or "sequential": GPUs first, then the CPU, then the disk; or a device, "cpu" or "disk" for
             each module by name, such as {"": "cuda:0", "vision": "cuda:1"}. What goes where: `print(llm.placement)`.
@@ -52,10 +56,13 @@ def load_model(
 
     Raises:
         CheckpointError: files missing, damaged or not fitting together; the hub out of reach.
-        ConfigError: a family this library does not know, or a fact of the architecture missing.
+        ConfigError: a family this library does not know, or a fact of the architecture missing; `quantize` for weights
+            that are packed already.
         InputError: an argument that cannot be honoured.
         OutOfMemory: the weights do not fit.
     """
+    if quantize is not None and (quantize not in BITS or isinstance(quantize, bool)):
+        raise InputError(f"quantize is {quantize!r}; pass 8 or 4 bits, or None to leave the weights as they are")
     place, wanted_dtype = _place(device, device_map, max_memory, offload_folder), _dtype(dtype)
     folder = resolve_folder(model, revision)
     checkpoint = read_checkpoint(folder)
@@ -69,7 +76,7 @@ def load_model(
     with memory_errors_explained(
         f"the weights of {folder}", "Free some, or load on another device=, or with device_map="
     ):
-        weights = load_model_weights(folder, architecture, dtype=kind, device=place)
+        weights = load_model_weights(folder, architecture, dtype=kind, device=place, quantize=quantize)
     return LLM(
         weights,
         checkpoint.tokenizer,

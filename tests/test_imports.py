@@ -43,7 +43,9 @@ ALLOWED: dict[str, set[str]] = {
         "chat", "engine", "errors", "inputs", "memory", "messages", "models", "outputs", "placement", "sampling",
         "tokenizers", "vision",
     },
-    "loading": {"chat", "checkpoints", "errors", "hub", "jsonfile", "llm", "memory", "placement", "sampling"},
+    "loading": {
+        "chat", "checkpoints", "errors", "hub", "jsonfile", "llm", "memory", "placement", "quant", "sampling",
+    },
     "doctor": {"checkpoints", "errors", "hub", "loading"},
     "hf": {"", "chat", "checkpoints", "errors", "hub", "images", "jsonfile", "models", "tokenizers"},
     "cli": {"", "doctor", "errors", "hf", "hub", "llm", "loading", "messages", "outputs", "sampling"},

@@ -754,3 +754,25 @@ def test_one_id_is_no_list_of_ids() -> None:
     """A loop over ids that decodes each forgets the brackets."""
     with pytest.raises(InputError, match=r"ids to decode is 5 .*\[5\]"):
         glm4.load_tokenizer().decode(5)  # type: ignore[arg-type]
+
+
+def test_quantized_on_load(tmp_path: Path) -> None:
+    """Closer with 8 bits than with 4, deterministic, and each says how many bits it has taken."""
+    folder = write(tmp_path)
+    ids = random_ids(5, 1, 30, vocab_size=V)
+    exact = load_model(folder).logits(ids)
+    errors = []
+    for bits in (8, 4):
+        llm = load_model(folder, quantize=bits)
+        assert torch.equal(llm.logits(ids), load_model(folder, quantize=bits).logits(ids))
+        assert llm.model.layers[0].mlp.down_proj.bits == bits
+        errors.append(float((llm.logits(ids) - exact).abs().mean()))
+        assert llm.generate(ids[0], max_tokens=3, ignore_eos=True).usage.completion_tokens == 3
+    assert 0 < errors[0] < 0.1 * float(exact.std()), errors
+    assert 5 * errors[0] < errors[1] < float(exact.std()), errors
+
+
+@pytest.mark.parametrize("bits", [0, 3, 16, True, "4", 4.5], ids=repr)
+def test_bits_that_there_are_not(bits: Any, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"quantize is .* pass 8 or 4"):
+        load_model(write(tmp_path), quantize=bits)
