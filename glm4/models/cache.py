@@ -20,9 +20,7 @@ class KVCache:
     `layer(i).update` and is committed by `advance(1)`; `rewind(1)` forgets it again.
     """
 
-    def __init__(
-        self, *, n_layers: int, batch: int, n_kv_heads: int, capacity: int, head_dim: int, **_: object
-    ) -> None:
+    def __init__(self, *, n_layers: int, batch: int, n_kv_heads: int, capacity: int, head_dim: int) -> None:
         self._batch, self._n_kv_heads, self._head_dim = batch, n_kv_heads, head_dim
         self._buffers: list[tuple[Tensor, Tensor] | None] = [None] * n_layers  # (keys, values)
         self.capacity = capacity

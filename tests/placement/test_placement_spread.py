@@ -122,6 +122,17 @@ def test_recorded_checkpoints(golden: str, shared: Path, tmp_path: Path, two_gpu
     assert spread.placement.bytes_on.keys() == {"cuda:1", "cpu", "disk", "cuda:0"}
 
 
+@pytest.mark.parametrize("bits", [8, 4])
+def test_packed_on_arrival(bits: int, text_folder: Path, tmp_path: Path, two_gpus: None) -> None:
+    """Weights that are quantized while they are read, wherever they then go."""
+    whole = glm4.load_model(text_folder, device="cpu", quantize=bits)
+    device_map = MAPS["everything everywhere"](whole.model)
+    spread = glm4.load_model(text_folder, device_map=device_map, offload_folder=tmp_path, quantize=bits)
+    ids = random_ids(4, 1, 7)
+    assert torch.equal(spread.logits(ids).cpu(), whole.logits(ids))
+    assert sum(spread.placement.bytes_on.values()) == sum(whole.placement.bytes_on.values())
+
+
 def test_interleaved_streams(text_folder: Path, tmp_path: Path) -> None:
     """Two replies at once, a token of each in turn."""
     whole = glm4.load_model(text_folder, device="cpu")
