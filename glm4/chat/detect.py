@@ -31,10 +31,11 @@ def load_chat_format(
     """The chat format of a checkpoint folder; `model_config` is its config.json, `tokenizer_config` its
     tokenizer_config.json, which is read where not given.
 
-    In this order: the key `chat_format` in tokenizer_config.json, which this library's own saves write; InternVL's,
-    where the model is one; a chat template, one of the originals' or the checkpoint's own; none, which is glm-4v where
-    the model has a vision tower, a chat variant where its RoPE base is not the base model's (early revisions came
-    without a template; so do -hf checkpoints that lost theirs), -1m where it has 4 key/value heads, and else the base.
+    ChatGLM-6B's where its vocabulary (ice_text.model) lies in the folder. Else in this order: the key `chat_format` in
+    tokenizer_config.json, which this library's own saves write; InternVL's, where the model is one; a chat template,
+    one of the originals' or the checkpoint's own; none, which is glm-4v where the model has a vision tower, a chat
+    variant where its RoPE base is not the base model's (early revisions came without a template; so do -hf checkpoints
+    that lost theirs), -1m where it has 4 key/value heads, and else the base.
 
     Raises CheckpointError for an unreadable file, ConfigError for invalid JSON, an unknown format, or a template that
     does not compile.
@@ -44,6 +45,10 @@ def load_chat_format(
     config = tokenizer_config
     if config is None:
         config = read_optional_json(folder / "tokenizer_config.json")
+    if (folder / "ice_text.model").is_file():
+        from .chatglm6b import ChatGLM6BFormat  # only here: the others need no sentencepiece
+
+        return ChatGLM6BFormat(tokenizer)
     named = config.get("chat_format")
     if named is not None:
         return Glm4Format(tokenizer, str(named))
