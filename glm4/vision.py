@@ -43,18 +43,24 @@ class PictureEncoder:
 
     @torch.inference_mode()
     def features(self, pixels: Tensor | None) -> Tensor | None:
-        """Normalised pictures [N, 3, S, S] -> features [N, P, H]; those seen before come from memory."""
+        """Normalised pictures [N, 3, S, S] -> features [N, P, H]; those seen before come from memory, the others are
+        computed together."""
         if pixels is None:
             return None
-        return torch.stack([self._features_of(picture) for picture in pixels])
-
-    def _features_of(self, picture: Tensor) -> Tensor:
-        key = hashlib.sha256(picture.contiguous().cpu().numpy().tobytes()).digest()
-        if key in self._known:
-            self._known.move_to_end(key)
-            return self._known[key]
-        features = self._model.see(picture[None])[0]
-        self._known[key] = features
-        while len(self._known) > 1 and sum(f.numel() * f.element_size() for f in self._known.values()) > KEPT_BYTES:
-            self._known.popitem(last=False)
+        keys = [hashlib.sha256(picture.contiguous().cpu().numpy().tobytes()).digest() for picture in pixels]
+        unseen = {key: index for index, key in enumerate(keys) if key not in self._known}
+        if unseen:
+            computed = self._model.see(pixels[list(unseen.values())])
+            # Copies: a view would keep the features of all the others alive when they are forgotten.
+            self._known.update((key, row.clone()) for key, row in zip(unseen, computed, strict=True))
+        features = torch.stack([self._known[key] for key in keys])
+        self._forget(keys)
         return features
+
+    def _forget(self, used: list[bytes]) -> None:
+        for key in used:
+            self._known.move_to_end(key)
+        held = sum(features.numel() * features.element_size() for features in self._known.values())
+        while held > KEPT_BYTES and len(self._known) > 1:
+            _, oldest = self._known.popitem(last=False)
+            held -= oldest.numel() * oldest.element_size()

@@ -203,3 +203,18 @@ def test_a_text_model_says_that_it_cannot_see(tmp_path: Path) -> None:
     assert text.logits([5, 6], images=[]).shape == (1, 2, V)
     with pytest.raises(InputError, match=r"messages\[0\] has an image"):
         glm4.load_model().chat([{"role": "user", "image": picture(1), "content": "hello"}])
+
+
+def test_no_more_features_are_kept_than_allowed(llm: LLM, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The least recently used go first; a request's own are returned whatever their size."""
+    one = SLOTS * llm.model.config.hidden_size * 4
+    monkeypatch.setattr(glm4.vision, "KEPT_BYTES", 2 * one)
+    encoder = glm4.vision.PictureEncoder(llm.model, "a model")
+    pixels = encoder.pixels([picture(seed) for seed in (1, 2, 3, 1)])
+    assert torch.equal(encoder.features(pixels), llm.model.see(pixels))
+    seen: list[int] = []
+    see = type(llm.model).see
+    monkeypatch.setattr(type(llm.model), "see", lambda model, pixels: seen.append(len(pixels)) or see(model, pixels))
+    for wanted in ([0, 2], [1], [0], [2]):  # the first two are known; the others drive each other out
+        assert torch.equal(encoder.features(pixels[wanted]), see(llm.model, pixels[wanted]))
+    assert sum(seen) == 3
