@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -32,7 +31,7 @@ class PictureEncoder:
         Raises:
             InputError: one that cannot be read, or pictures for a model that cannot see.
         """
-        if images is None or (not isinstance(images, Tensor) and isinstance(images, Sequence) and not len(images)):
+        if images is None or (isinstance(images, (list, tuple)) and not images):
             return None
         wanted = self._model.pictures
         if wanted is None:

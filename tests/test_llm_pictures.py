@@ -161,7 +161,7 @@ def test_pictures_and_places_must_agree(llm: LLM, ids: list[int], n_images: int,
     assert llm.generate([5, 6], max_tokens=2, ignore_eos=True).usage.completion_tokens == 2
 
 
-@pytest.mark.parametrize("images", [["no such.png"], [b"not a picture"], [None], [5], 5, [[]]], ids=repr)
+@pytest.mark.parametrize("images", [["no such.png"], [b"not a picture"], [None], [5], 5, [[]], b"", "", {}], ids=repr)
 def test_what_is_no_picture(llm: LLM, images: Any) -> None:
     with pytest.raises(InputError):
         llm.generate([5, *PLACE], images=images)

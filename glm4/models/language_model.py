@@ -94,5 +94,5 @@ class LanguageModel(Protocol):
         ...
 
     def see(self, pixels: Tensor) -> Tensor:
-        """Normalised pictures [N, 3, S, S] -> their features [N, P, H], in the model's dtype and place."""
+        """Normalised pictures [N, 3, S, S] -> their features [N, P, H], in the tower's dtype and place."""
         ...
