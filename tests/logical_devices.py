@@ -3,12 +3,12 @@ refuse to be computed with across devices, as real ones do. Nothing here is a te
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_leaves, tree_map
 
 CPU = torch.device("cpu")
 BETWEEN_DEVICES = (Tensor.to, Tensor.copy_, Tensor.cpu, Tensor.__setitem__)
@@ -48,7 +48,7 @@ class LogicalDevices(TorchFunctionMode):
 
 def _run(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     """Compute on the CPU what is asked of a logical device, if all that takes part is there."""
-    given = [value for value in tree_leaves((args, kwargs)) if isinstance(value, Tensor)]
+    given = [*_tensors(args), *_tensors(kwargs.values())]
     places = {value.device for value in given if value.ndim}  # a number goes along with anything
     if len(places) > 1 and func not in BETWEEN_DEVICES:
         raise RuntimeError(f"{func} of tensors on {', '.join(sorted(map(str, places)))}")
@@ -65,7 +65,19 @@ def _run(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     out = func(*args, **kwargs)
     if given and out is given[0]:  # changed in place, or moved from the CPU's memory to the CPU's memory
         return out if place == out.device else _claimed(out.clone(), place)
-    return tree_map(lambda value: _claimed(value, place) if isinstance(value, Tensor) else value, out)
+    if isinstance(out, Tensor):
+        return _claimed(out, place)
+    if isinstance(out, (tuple, list)) and any(isinstance(value, Tensor) for value in out):
+        return tuple(_claimed(value, place) for value in out)
+    return out
+
+
+def _tensors(values: Any) -> Iterator[Tensor]:
+    for value in values:
+        if isinstance(value, Tensor):
+            yield value
+        elif isinstance(value, (tuple, list)):
+            yield from _tensors(value)
 
 
 def _asked_to(args: Any, place: torch.device) -> tuple[Any, torch.device]:
