@@ -23,12 +23,15 @@ class PictureFormat:
 def input_device(model: Any) -> torch.device:
     """Where a model takes its ids, and gives its logits.
 
-    A model that is spread over devices says so in its hook (accelerate's): its weights may lie elsewhere, or nowhere as
-    long as they are not used.
+    A model that is spread over devices says so in its hook (accelerate's), or its embedding does: the weights may lie
+    elsewhere, or nowhere as long as they are not used.
     """
-    hook = getattr(model, "_hf_hook", None)
-    device: torch.device = model.embed_tokens.weight.device if hook is None else torch.device(hook.execution_device)
-    return device
+    for module in (model, model.embed_tokens):
+        device = getattr(getattr(module, "_hf_hook", None), "execution_device", None)
+        if device is not None:
+            return torch.device(device)
+    weights: torch.device = model.embed_tokens.weight.device
+    return weights
 
 
 class LanguageModel(Protocol):

@@ -178,6 +178,20 @@ def test_offload_to_the_cpu_beside_a_cpu() -> None:
     assert all(tensor.is_meta for tensor in spread.parameters())
 
 
+def test_accelerates_own_offloading(text_folder: Path) -> None:
+    """A model that somebody else put accelerate's hooks around, tensor by tensor."""
+    from accelerate import cpu_offload
+
+    whole, offloaded = glm4.load_model(text_folder, device="cpu"), glm4.load_model(text_folder, device="cpu")
+    cpu_offload(offloaded.model, execution_device=CPU)
+    assert all(tensor.is_meta for tensor in offloaded.model.parameters())
+    ids = random_ids(1, 2, 9)
+    for _ in range(2):
+        assert torch.equal(offloaded.logits(ids), whole.logits(ids))
+        assert greedy(offloaded, ids[0]) == greedy(whole, ids[0])
+    assert offloaded.device == CPU
+
+
 def test_an_interrupted_pass_leaves_a_usable_model(text_folder: Path, tmp_path: Path) -> None:
     """The weights of the layer that was computing are let go of at its next use."""
     spread = glm4.load_model(text_folder, device_map={"": "disk"}, offload_folder=tmp_path)
