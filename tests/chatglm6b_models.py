@@ -50,7 +50,7 @@ def random_tensors(seed: int = 0, **changes: Any) -> tuple[dict[str, Any], dict[
     for index in range(config["num_layers"]):
         layer = f"transformer.layers.{index}"
         for norm in ("input_layernorm", "post_attention_layernorm"):
-            tensors[f"{layer}.{norm}.weight"] = 1 + noise(hidden, gain=0.2)
+            tensors[f"{layer}.{norm}.weight"] = (1 + noise(hidden, gain=0.2)).half().float()
             tensors[f"{layer}.{norm}.bias"] = noise(hidden, gain=0.2)
         for name, rows, columns, gain in (
             ("attention.query_key_value", 3 * hidden, hidden, 3.0),
@@ -61,7 +61,7 @@ def random_tensors(seed: int = 0, **changes: Any) -> tuple[dict[str, Any], dict[
             tensors[f"{layer}.{name}.weight"] = noise(rows, columns, gain=gain / columns**0.5)
             tensors[f"{layer}.{name}.bias"] = noise(rows)
         tensors[f"{layer}.attention.rotary_emb.inv_freq"] = torch.zeros(hidden // config["num_attention_heads"] // 4)
-    tensors["transformer.final_layernorm.weight"] = 1 + noise(hidden, gain=0.2)
+    tensors["transformer.final_layernorm.weight"] = (1 + noise(hidden, gain=0.2)).half().float()
     tensors["transformer.final_layernorm.bias"] = noise(hidden, gain=0.2)
     return config, tensors
 
