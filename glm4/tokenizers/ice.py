@@ -71,33 +71,35 @@ def load_ice_tokenizer(folder: Path, *, padded_vocab_size: int | None = None) ->
         ) from None
     except OSError as error:
         raise ValueError(f"cannot read {path}: {error.strerror}") from None
-    data, was_complete = _completed(data, path)
-    pieces = SentencePieces(data, path, _SURFACES)
+    n_pieces, addition = _addition(data, path)
     if padded_vocab_size is not None:
-        shift = IMAGE_TOKENS if padded_vocab_size >= IMAGE_TOKENS + len(pieces) else 0
+        shift = IMAGE_TOKENS if padded_vocab_size >= IMAGE_TOKENS + n_pieces else 0
     else:
-        shift = 0 if was_complete else IMAGE_TOKENS
+        shift = IMAGE_TOKENS if addition else 0
     settings = _settings(folder / "tokenizer_config.json", shift)
+    pieces = SentencePieces(data + addition, path, _SURFACES)
     try:
         return IceTokenizer(pieces, settings, padded_vocab_size=padded_vocab_size)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
 
 
-def _completed(data: bytes, path: Path) -> tuple[bytes, bool]:
-    """The model with its control pieces, blanks and bytes, and whether the file had them.
+def _addition(data: bytes, path: Path) -> tuple[int, bytes]:
+    """How many pieces there are in all, and those that the file lacks.
 
-    The first release's file ends with the trained pieces; its tokenizer appended the others in memory, in this order,
-    and so moved the file of version 1.1 with them. Serialised messages are joined by putting one behind the other.
+    The first release's file ends with the trained pieces; its tokenizer appended control pieces, blanks and bytes in
+    memory, in this order, and version 1.1's file holds them. Serialised messages are joined by putting one behind the
+    other.
     """
     facts = model_facts(data, path)
-    if b"\x0a\x07[gMASK]" in data or facts.n_pieces != facts.trained_pieces:
-        return data, True
+    if facts.n_pieces != facts.trained_pieces or b"[gMASK]" in data or b"<0x00>" in data:
+        return facts.n_pieces, b""
     control = b"".join(_piece(name, 3) for name in _CONTROL)
     blanks = b"".join(_piece(name, 4) for name in ("<|tab|>", *(f"<|blank_{n}|>" for n in range(2, _MOST_BLANKS + 1))))
     fallback = b"".join(_piece(f"<0x{byte:02X}>", 6) for byte in range(256))
     byte_fallback = b"\x12\x03\x98\x02\x01"  # trainer_spec { byte_fallback: true }
-    return data + control + blanks + fallback + byte_fallback, False
+    n_added = len(_CONTROL) + 1 + _MOST_BLANKS - 1 + 256
+    return facts.n_pieces + n_added, control + blanks + fallback + byte_fallback
 
 
 def _piece(name: str, kind: int) -> bytes:
