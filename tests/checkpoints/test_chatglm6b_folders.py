@@ -111,6 +111,24 @@ def test_any_family_can_be_quantized_on_load(layout: str, bits: int, tmp_path: P
         assert torch.equal(found.state_dict()[name], tensor), name
 
 
+@pytest.mark.parametrize("kind", ["bin", "safetensors"])
+@pytest.mark.parametrize(
+    "device_map",
+    [{"": "disk"}, {"embed_tokens": "disk", "layers.0": "cpu", "layers.1": "disk", "layers.2": "cpu", "norm": "disk"}],
+    ids=["disk", "mixed"],
+)
+def test_packed_layers_may_lie_on_the_disk(device_map: dict[str, str], kind: str, tmp_path: Path) -> None:
+    """Packed as they came, or packed on the way to it."""
+    pytest.importorskip("accelerate")
+    for folder, bits in (
+        (random_folder(tmp_path / "a", kind=kind), 4),
+        (random_folder(tmp_path / "b", 0, 8, kind), None),
+    ):
+        expected = glm4.load_model(folder, device="cpu", quantize=bits).logits(IDS)
+        spread = glm4.load_model(folder, device_map=device_map, offload_folder=tmp_path / "away", quantize=bits)
+        assert torch.equal(spread.logits(IDS), expected)
+
+
 @pytest.mark.parametrize("bits", [4, 8])
 def test_quantizing_what_is_quantized(bits: int, tmp_path: Path) -> None:
     folder = random_folder(tmp_path, bits=8)
