@@ -23,6 +23,9 @@ from .original_names import build_model
 
 IGNORED_LABEL = -100
 
+# In an exported folder, whose files are to come along when a model is saved: 4.46 does that for classes with this name.
+_EXPORTED = not __name__.startswith("glm4.")
+
 
 class _BorrowedCache(KVCache):
     """A cache of transformers' behind the model's own seam: whichever kind `generate` made, it goes on being theirs."""
@@ -34,6 +37,13 @@ class _BorrowedCache(KVCache):
     def write(self, index: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """`LayerCache.update`; a cache of a fixed size gives back all of it, of which the filled slots are wanted."""
         end = self.length + k.shape[2]
+        layers = getattr(self._cache, "layers", [])
+        room = getattr(layers[index] if index < len(layers) else self._cache, "max_cache_len", None)
+        if room is not None and room < end:
+            raise ValueError(
+                f"the cache has {room} slots and {end} are needed: a prompt with pictures has more slots than ids; "
+                "generate without cache_implementation"
+            )
         slots = torch.arange(self.length, end, device=k.device)
         keys, values = self._cache.update(k, v, index, {"cache_position": slots})
         return keys[:, :, :end], values[:, :, :end]
@@ -133,6 +143,8 @@ class ChatGLMPreTrainedModel(PreTrainedModel):  # type: ignore[misc]
 class ChatGLMForConditionalGeneration(ChatGLMPreTrainedModel, GenerationMixin):  # type: ignore[misc]
     """The language model, with a tower before it where config.json has a `vision_config`."""
 
+    _auto_class = "AutoModelForCausalLM" if _EXPORTED else None
+
     def __init__(self, config: ChatGLMConfig) -> None:
         super().__init__(config)
         self.transformer: Any = build_model(config)
@@ -191,10 +203,14 @@ class ChatGLMForConditionalGeneration(ChatGLMPreTrainedModel, GenerationMixin): 
             raise ValueError("output_attentions=True: attention is fused, its probabilities are never formed")
         if use_cache is None:
             use_cache = getattr(self.config, "use_cache", True) and labels is None
-        if use_cache and self.training and self.is_gradient_checkpointing:
+        if use_cache and self.training and any(layer.gradient_checkpointing for layer in self.transformer.layers):
             use_cache = False  # what is computed again would be written again
         if past_key_values is None and use_cache:
             past_key_values = DynamicCache()
+        elif isinstance(past_key_values, (tuple, list)):  # one pair a layer, as older callers have it
+            pairs, past_key_values = past_key_values, DynamicCache()
+            for index, (keys, values) in enumerate(pairs):
+                past_key_values.update(keys, values, index)
         seen = None
         if images is not None:
             if input_ids is None:
@@ -298,8 +314,11 @@ class ChatGLMForConditionalGeneration(ChatGLMPreTrainedModel, GenerationMixin): 
             inputs["inputs_embeds"] = inputs_embeds[:, n_seen:]
             n_new = inputs_embeds.shape[1] - n_seen
         else:
-            width = input_ids.shape[1] if attention_mask is None else attention_mask.shape[1]
-            n_new = min(width - n_seen, input_ids.shape[1])
+            # Everything so far: 4.x always has the mask, 5.x the positions.
+            known = next((x for x in (attention_mask, position_ids) if x is not None), input_ids)
+            n_new = min(known.shape[1] - n_seen, input_ids.shape[1])
+            if n_new < 1:
+                n_new = input_ids.shape[1]  # only what is new was given
             inputs["input_ids"] = input_ids[:, input_ids.shape[1] - n_new :].contiguous()
         if position_ids is not None:
             # Given for the prompt; 4.x does not continue them.
@@ -313,14 +332,11 @@ class ChatGLMForConditionalGeneration(ChatGLMPreTrainedModel, GenerationMixin): 
     def _update_model_kwargs_for_generation(
         self, outputs: Any, model_kwargs: dict[str, Any], *args: Any, **kwargs: Any
     ) -> dict[str, Any]:
-        if model_kwargs.get("images") is not None:
-            if model_kwargs.get("use_cache", True):
-                # The pictures are in the cache now, and its slots are no longer those of the ids.
-                model_kwargs["images"] = None
-                model_kwargs["attention_mask"] = outputs.attention_mask
-                model_kwargs["position_ids"] = outputs.position_ids
-            elif model_kwargs.get("n_prompt") is None:
-                model_kwargs["n_prompt"] = model_kwargs["attention_mask"].shape[1]
+        if model_kwargs.get("images") is not None and model_kwargs.get("use_cache", True):
+            # The pictures are in the cache now, and its slots are no longer those of the ids.
+            model_kwargs["images"] = None
+            model_kwargs["attention_mask"] = outputs.attention_mask
+            model_kwargs["position_ids"] = outputs.position_ids
         updated: dict[str, Any] = super()._update_model_kwargs_for_generation(outputs, model_kwargs, *args, **kwargs)
         return updated
 
@@ -340,13 +356,15 @@ class ChatGLMForConditionalGeneration(ChatGLMPreTrainedModel, GenerationMixin): 
         expanded: tuple[Tensor, dict[str, Any]] = super()._expand_inputs_for_generation(
             expand_size=expand_size, is_encoder_decoder=is_encoder_decoder, input_ids=input_ids, **model_kwargs
         )
-        if images is not None:
-            expanded[1]["images"] = images
+        if images is not None and input_ids is not None:
+            expanded[1].update(images=images, n_prompt=input_ids.shape[1])
         return expanded
 
 
 class ChatGLMForSequenceClassification(ChatGLMPreTrainedModel):
     """The decoder with a classifier on its last slot (padding goes on the left)."""
+
+    _auto_class = "AutoModelForSequenceClassification" if _EXPORTED else None
 
     def __init__(self, config: ChatGLMConfig) -> None:
         super().__init__(config)
