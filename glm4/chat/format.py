@@ -23,7 +23,7 @@ class ChatFormat(Protocol):
 
     @property
     def name(self) -> str:
-        """One of "glm-4-base", "glm-4-chat", "glm-4-chat-1m", "glm-4v" or "custom template"."""
+        """Such as "glm-4-chat", "glm-4v", "chatglm-6b", "internvl_zh", or "custom template"."""
         ...
 
     @property
