@@ -55,7 +55,7 @@ _UPRIGHT = {
 _ORIENTATION = 0x0112
 
 
-def as_pixels(images: Any, wanted: PictureFormat, where: str = "images") -> Tensor:
+def as_pixels(images: Any, wanted: PictureFormat, where: str = "images", n_places: int | None = None) -> Tensor:
     """Pictures to what a tower is given: RGB, resized to a square (bicubic, whatever their proportions), normalised.
 
     Args:
@@ -63,6 +63,7 @@ def as_pixels(images: Any, wanted: PictureFormat, where: str = "images") -> Tens
             already, which is only checked.
         wanted: the tower's size, mean and standard deviation.
         where: what to call them in errors.
+        n_places: how many there must be, looked at before any is decoded; None for any number.
 
     Returns:
         float32 [N, 3, S, S], N at least 1, on the CPU unless a tensor came from elsewhere.
@@ -71,15 +72,25 @@ def as_pixels(images: Any, wanted: PictureFormat, where: str = "images") -> Tens
         InputError: names the picture, what is wrong with it, and the remedy.
     """
     if isinstance(images, Tensor):
-        return _checked(images, wanted, where)
+        pixels = _checked(images, wanted, where)
+        check_number(pixels.shape[0], n_places)
+        return pixels
     if isinstance(images, (Image.Image, str, os.PathLike, bytes, bytearray, memoryview)):
+        check_number(1, n_places)
         return _pixels(load_picture(images, where), wanted)[None]
     if not isinstance(images, Iterable):
         raise InputError(f"{where} is {_show(images)}; pass pictures (PIL images, paths, bytes) or a float tensor")
-    done = [_pixels(load_picture(image, f"{where}[{i}]"), wanted) for i, image in enumerate(images)]
-    if not done:
+    several = list(images)
+    if not several:
         raise InputError(f"{where} is empty; pass at least one picture, or None for a prompt without any")
-    return torch.stack(done)
+    check_number(len(several), n_places)
+    return torch.stack([_pixels(load_picture(image, f"{where}[{i}]"), wanted) for i, image in enumerate(several)])
+
+
+def check_number(given: int, n_places: int | None) -> None:
+    """Raise InputError where there are more or fewer pictures than places for them."""
+    if n_places is not None and given != n_places:
+        raise InputError(f"{given} pictures are given for {n_places} places in the prompt; pass one for each place")
 
 
 def load_picture(source: object, where: str = "the picture") -> Image.Image:
@@ -275,9 +286,12 @@ def _checked(pixels: Tensor, wanted: PictureFormat, where: str) -> Tensor:
         )
     if len(shape) != 4 or shape[0] == 0 or shape[1:] != [3, size, size]:
         raise InputError(f"{where} is a tensor of shape {shape}; this model takes [N, 3, {size}, {size}], N at least 1")
+    if pixels.layout != torch.strided or pixels.is_meta:
+        raise InputError(f"{where} is a {pixels.layout} tensor on {pixels.device}; pass a dense one that has values")
+    pixels = pixels.detach().float()
     if not torch.isfinite(pixels).all():
-        raise InputError(f"{where} is a tensor with values that are not finite (NaN or infinity)")
-    return pixels.detach().float()
+        raise InputError(f"{where} is a tensor with values that are not finite (NaN or infinity, as float32)")
+    return pixels
 
 
 def _show(value: object) -> str:

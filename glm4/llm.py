@@ -224,7 +224,17 @@ class LLM:
                 return self._logits_of_pictures(rows, prompts, side="right" if valid[:, 0].all() else "left")
             positions = self._positions(tokens, valid, position_ids)
             padded = None if valid.all() else valid
-            return self._final_logits(self.model.embed(tokens), positions, padded)
+            return self._final_logits(self._embedded(tokens, rows, padded), positions, padded)
+
+    def _embedded(self, tokens: Tensor, rows: list[Tensor], valid: Tensor | None) -> Tensor:
+        """A batch without pictures. Ids on padding are never looked at: they may be any, a picture's among them."""
+        if valid is None:
+            hidden: Tensor = self.model.embed(tokens)
+            return hidden
+        each = torch.cat([self.model.embed(row[None])[0] for row in rows])
+        hidden = each.new_zeros(*valid.shape, each.shape[-1])
+        hidden[valid] = each
+        return hidden
 
     def _positions(self, tokens: Tensor, valid: Tensor, given: Any) -> Tensor:
         """Positions of a batch without pictures, [B, T] or [B, 2, T]; 0 on padding."""
@@ -279,9 +289,7 @@ class LLM:
 
     def _prompts(self, rows: list[list[int]], images: Any, reply: int = 1) -> list[Prompt]:
         """Rows of ids with the pictures for their places, checked to leave room for a reply of so many tokens."""
-        pixels = self._pictures.pixels(images)
-        given, taken = 0 if pixels is None else pixels.shape[0], 0
-        prompts = []
+        needed = []  # (slots, places for pictures) of each row: no picture is opened before they are known to fit
         for row in rows:
             ids = torch.tensor(row, dtype=torch.long)
             try:
@@ -289,11 +297,13 @@ class LLM:
             except ValueError as error:
                 raise InputError(f"the prompt cannot be used: {error}") from error
             self._check_room(len(row), n_slots, reply)
+            needed.append((n_slots, places))
+        pixels = self._pictures.pixels(images, sum(places for _, places in needed))
+        prompts, taken = [], 0
+        for row, (n_slots, places) in zip(rows, needed, strict=True):
             here = pixels[taken : taken + places] if pixels is not None and places else None
             prompts.append(Prompt(row, n_slots, here))
             taken += places
-        if taken != given:
-            raise InputError(f"{given} pictures are given for {taken} places in the prompt; pass one for each place")
         return prompts
 
     def _check_room(self, n_ids: int, n_slots: int, reply: int) -> None:

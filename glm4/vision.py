@@ -25,20 +25,25 @@ class PictureEncoder:
         self._model, self._name = model, name
         self._known: OrderedDict[bytes, Tensor] = OrderedDict()
 
-    def pixels(self, images: Any) -> Tensor | None:
+    def pixels(self, images: Any, n_places: int) -> Tensor | None:
         """Pictures in any form `images.as_pixels` takes -> normalised [N, 3, S, S]; None for none at all.
 
         Raises:
-            InputError: one that cannot be read, or pictures for a model that cannot see.
+            InputError: one that cannot be read, pictures for a model that cannot see, or not as many as places; none is
+                decoded then.
         """
         if images is None or (isinstance(images, (list, tuple)) and not images):
+            if n_places:
+                from .images import check_number
+
+                check_number(0, n_places)
             return None
         wanted = self._model.pictures
         if wanted is None:
             raise InputError(f"{self._name} cannot see: it is a text model; leave the pictures out, or load GLM-4V-9B")
         from .images import as_pixels  # only here: a text model never needs Pillow
 
-        return as_pixels(images, wanted)
+        return as_pixels(images, wanted, n_places=n_places)
 
     @torch.inference_mode()
     def features(self, pixels: Tensor | None) -> Tensor | None:

@@ -447,8 +447,11 @@ def test_a_normalised_tensor_is_taken_as_it_is(dtype: torch.dtype) -> None:
         (torch.zeros(0, 3, 28, 28), "N at least 1"),
         (torch.full((1, 3, 28, 28), float("nan")), "not finite"),
         (torch.full((1, 3, 28, 28), float("inf")), "not finite"),
+        (torch.full((1, 3, 28, 28), 1e300, dtype=torch.float64), "not finite"),
+        (torch.zeros(1, 3, 28, 28).to_sparse(), "dense"),
+        (torch.zeros(1, 3, 28, 28, device="meta"), "dense"),
     ],
-    ids=["uint8", "no batch", "channels last", "another size", "none", "nan", "inf"],
+    ids=["uint8", "no batch", "channels last", "another size", "none", "nan", "inf", "too large", "sparse", "meta"],
 )
 def test_tensors_that_are_no_pixels(pixels: torch.Tensor, match: str) -> None:
     """Shape, dtype and values."""

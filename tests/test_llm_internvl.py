@@ -60,6 +60,17 @@ def test_golden(shared: Path) -> None:
     assert out.token_ids == recorded["greedy_ids"][0].tolist()
 
 
+def test_padding_is_no_place_for_pictures(llm: LLM, tmp_path: Path) -> None:
+    """However long, and whichever id it is: without a tokenizer, an id that repeats is taken for <IMG_CONTEXT>."""
+    write_checkpoint(tmp_path, seed=11, tokenizer=False)
+    context_id = llm.tokenizer.special_tokens["<IMG_CONTEXT>"]
+    for loaded, padding in ((glm4.load_model(tmp_path, device="cpu"), 0), (llm, context_id)):
+        for gap in (PER_PICTURE, PER_PICTURE + 1):
+            ids = [[padding] * gap + [5, 6], list(range(10, 12 + gap))]
+            out = loaded.logits(ids, attention_mask=[[0] * gap + [1, 1], [1] * (2 + gap)])
+            torch.testing.assert_close(out[0, gap:], loaded.logits([5, 6])[0], atol=1e-4, rtol=0)
+
+
 def test_pictures_are_prepared_as_the_card_does(llm: LLM) -> None:
     """Resized to a square, bicubic, proportions not kept; ImageNet's mean and deviation."""
     image = picture(1, (90, 30))

@@ -15,6 +15,7 @@ from random_models import random_checkpoint, random_seeing_model
 from tiny_tokenizer import tiny_tokenizer, write_ranks
 
 import glm4
+import glm4.images
 from glm4.checkpoints import save_checkpoint
 from glm4.errors import InputError, PromptTooLong
 from glm4.llm import LLM
@@ -87,6 +88,27 @@ def test_rows_with_and_without_pictures_in_one_batch(llm: LLM) -> None:
         for row, expected in zip(out, alone, strict=True):
             got = row[-len(expected) :] if left else row[: len(expected)]
             torch.testing.assert_close(got, expected, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("padding", [PLACE, [BOI, 5, 6], [EOI, BOI, EOI]], ids=str)
+def test_padding_holds_any_ids(llm: LLM, padding: list[int]) -> None:
+    """A picture's among them: nobody looks at them."""
+    expected = llm.logits([5, 6, 7])[0]
+    out = llm.logits([[*padding, 5, 6, 7], [1, 2, 3, 4, 5, 6]], attention_mask=[[0, 0, 0, 1, 1, 1], [1] * 6])
+    torch.testing.assert_close(out[0, 3:], expected, atol=1e-4, rtol=0)
+
+
+def test_pictures_are_counted_before_any_is_opened(llm: LLM, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten thousand in a conversation that has room for forty would take gigabytes."""
+    opened: list[object] = []
+    monkeypatch.setattr(glm4.images, "load_picture", lambda source, where: opened.append(source))
+    many = [png(picture(1))] * 1000
+    with pytest.raises(PromptTooLong):
+        llm.chat([{"role": "user", "content": [{"type": "image", "image": image} for image in many]}])
+    for images in (many, iter(many), many[0]):
+        with pytest.raises(InputError, match="pictures are given for 2 places"):
+            llm.generate([5, *PLACE, *PLACE], images=images)
+    assert not opened
 
 
 def test_the_order_of_pictures_matters(llm: LLM) -> None:
@@ -210,7 +232,7 @@ def test_no_more_features_are_kept_than_allowed(llm: LLM, monkeypatch: pytest.Mo
     one = SLOTS * llm.model.config.hidden_size * 4
     monkeypatch.setattr(glm4.vision, "KEPT_BYTES", 2 * one)
     encoder = glm4.vision.PictureEncoder(llm.model, "a model")
-    pixels = encoder.pixels([picture(seed) for seed in (1, 2, 3, 1)])
+    pixels = encoder.pixels([picture(seed) for seed in (1, 2, 3, 1)], 4)
     assert torch.equal(encoder.features(pixels), llm.model.see(pixels))
     seen: list[int] = []
     see = type(llm.model).see
