@@ -43,7 +43,8 @@ def load_model(
             "THUDM/glm-4-9b-chat"; None for the small default model in the package, "default-vision" for its twin that
             can see.
         device: "cpu", "cuda", "cuda:1", "mps"; "auto" or None takes a GPU if there is one.
-        dtype: "bfloat16", "float16" or "float32" ("bf16", "fp16", "fp32"); "auto" or None takes the checkpoint's own.
+        dtype: "bfloat16", "float16" or "float32" ("bf16", "fp16", "fp32"); "auto" or None takes the checkpoint's own,
+            and bfloat16 for float16 on a CPU, which computes prompts many times slower in float16.
         revision: branch, tag or commit on the hub.
         max_context: tokens that prompt and reply may have together; None for all the checkpoint was trained for.
         quantize: 8 or 4: the linear layers of the language model's blocks are packed into so many bits as they are
@@ -72,7 +73,8 @@ def load_model(
         not isinstance(max_context, int) or isinstance(max_context, bool) or not 1 <= max_context <= trained
     ):
         raise InputError(f"max_context is {max_context!r}; {folder} was trained for {trained}, pass 1 to {trained}")
-    kind = wanted_dtype or DTYPES.get(architecture.dtype or "", torch.bfloat16)
+    on_cpu = isinstance(place, torch.device) and place.type == "cpu"
+    kind = wanted_dtype or _own_dtype(architecture.dtype, on_cpu)
     with memory_errors_explained(
         f"the weights of {folder}", "Free some, or load on another device=, or with device_map="
     ):
@@ -108,7 +110,8 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     """
     architecture = read_architecture(folder)
     generation_file = folder / "generation_config.json"
-    generation_config = read_json(generation_file) if generation_file.is_file() else {}
+    published = architecture.family.generation
+    generation_config = read_json(generation_file) if generation_file.is_file() else dict(published)
     tokenizer, why_no_tokenizer = _tokenizer(folder, architecture.raw)
     vocab_size = architecture.config.vocab_size
     if tokenizer is not None and tokenizer.vocab_size > vocab_size:
@@ -149,6 +152,11 @@ def _dtype(dtype: str | torch.dtype | None) -> torch.dtype | None:
     if not isinstance(found, torch.dtype):
         raise InputError(f"dtype is {dtype!r}; known: auto, {', '.join(DTYPES)}")
     return found
+
+
+def _own_dtype(stored: str | None, on_cpu: bool) -> torch.dtype:
+    """What weights that were stored in a dtype are loaded in unless the caller says."""
+    return DTYPES["bfloat16" if stored == "float16" and on_cpu else stored if stored in DTYPES else "bfloat16"]
 
 
 def _tokenizer(folder: Path, config: Mapping[str, Any]) -> tuple[ChatTokenizer | None, str]:

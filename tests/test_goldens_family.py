@@ -49,6 +49,8 @@ def test_chatglm_6b(name: str, close: dict[str, float], shared: Path) -> None:
     llm, recorded = load(shared / "golden" / name)
     assert recorded["logits"].abs().max() > 1
     torch.testing.assert_close(llm.logits(recorded["input_ids"]), recorded["logits"], **close)
+    sampling = llm.default_sampling  # its chat() has them in the code, no file says them
+    assert (sampling.temperature, sampling.top_p, sampling.top_k) == (0.95, 0.7, 50)
     assert greedy(llm, recorded["greedy_prompt"][0]) == recorded["greedy_ids"][0].tolist()
     with pytest.raises(InputError, match="the prompt cannot be used"):
         llm.generate([5, 6, 7], max_tokens=1)  # without [gMASK]<sop>
@@ -73,6 +75,7 @@ def test_internvl(shared: Path, tmp_path: Path) -> None:
     config = json.loads((source / "config.json").read_text()) | {"img_context_token_id": CONTEXT_ID}
     (tmp_path / "config.json").write_text(json.dumps(config))
     llm, recorded = load(tmp_path)
+    assert llm.default_sampling.temperature == 0
     pixels = recorded["pixel_values"]
     torch.testing.assert_close(llm.model.see(pixels), recorded["vision_features"], **CLOSE)
     torch.testing.assert_close(llm.logits(recorded["input_ids"], images=pixels[:1]), recorded["logits"], **CLOSE)

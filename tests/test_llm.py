@@ -776,3 +776,10 @@ def test_quantized_on_load(tmp_path: Path) -> None:
 def test_bits_that_there_are_not(bits: Any, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"quantize is .* pass 8 or 4"):
         load_model(write(tmp_path), quantize=bits)
+
+
+def test_float16_is_loaded_as_bfloat16_on_a_cpu(tmp_path: Path) -> None:
+    """CPUs compute prompts many times slower in float16; who wants it says so."""
+    folder = write(tmp_path, dtype=torch.float16)
+    assert load_model(folder, device="cpu").dtype == torch.bfloat16
+    assert load_model(folder, device="cpu", dtype="float16").dtype == torch.float16

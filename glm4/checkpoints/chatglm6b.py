@@ -108,4 +108,7 @@ def _harmless(config: ChatGLM6BConfig, name: str) -> bool:
     return _HARMLESS.fullmatch(name) is not None
 
 
-CHATGLM_6B = Family("chatglm-6b", read, build, places, _harmless)
+# The defaults of the original's chat(), and the top_k of the transformers of its time.
+_GENERATION = {"do_sample": True, "temperature": 0.95, "top_p": 0.7, "top_k": 50}
+
+CHATGLM_6B = Family("chatglm-6b", read, build, places, _harmless, generation=_GENERATION)

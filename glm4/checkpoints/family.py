@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 import torch
@@ -44,3 +44,5 @@ class Family:
     """(C, shapes of the stored tensors by name) -> C with what only the tensors say; None where they say nothing."""
     name_ids: Callable[[Any, Mapping[str, int]], Any] | None = None
     """(C, control token -> id) -> C with what only the tokenizer says; None where it says nothing."""
+    generation: Mapping[str, Any] = field(default_factory=dict)
+    """What a generation_config.json would say, for a family that was published without one."""

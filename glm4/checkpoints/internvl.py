@@ -216,4 +216,7 @@ def harmless(config: InternVLConfig, name: str) -> bool:
     return _HARMLESS.fullmatch(name) is not None
 
 
-INTERNVL = Family("internvl", read, InternVL, places, harmless, fit=fit, name_ids=name_ids)
+INTERNVL = Family(
+    "internvl", read, InternVL, places, harmless, fit=fit, name_ids=name_ids,
+    generation={"do_sample": False},  # as the model's documentation calls it
+)  # fmt: skip
