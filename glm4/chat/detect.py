@@ -65,7 +65,7 @@ def load_chat_format(
         from .template import TemplateFormat  # only here: most checkpoints never need Jinja
 
         return TemplateFormat(tokenizer, templates, special_token_names(config))
-    if "vision_config" in model_config:
+    if model_config.get("vision_config") is not None:
         return Glm4Format(tokenizer, "glm-4v")
     if not _has_base_models_rope(model_config):
         heads = model_config.get("num_key_value_heads") or model_config.get("multi_query_group_num")

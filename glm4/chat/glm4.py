@@ -89,7 +89,8 @@ class Glm4Format:
         if missing:
             raise ConfigError(
                 f"the tokenizer has no control token {', '.join(missing)}, which chat format {variant} is written in; "
-                "copy tokenizer_config.json from the original checkpoint"
+                "copy tokenizer_config.json from the original checkpoint (ChatGLM2 and ChatGLM3, which lack some, "
+                "are not supported)"
             )
 
     @property

@@ -90,6 +90,12 @@ def family_of(facts: Facts) -> Family:
         raise ConfigError(f"{facts.path}: the checkpoint has a vision tower (vision_config), which is not supported")
     if model_type == "chatglm" and ("position_encoding_2d" in raw or "inner_hidden_size" in raw):
         return chatglm6b.CHATGLM_6B
+    if model_type == "chatglm" and raw.get("padded_vocab_size") == 65024:
+        raise ConfigError(
+            f"{facts.path}: this is a ChatGLM2, ChatGLM3 or CodeGeeX2 (padded_vocab_size is 65024), whose tokenizer "
+            "and prompts this library does not know; load GLM-4-9B-Chat, their successor, or use transformers with the "
+            "checkpoint's own code"
+        )
     if model_type == "chatglm":
         return glm.THUDM
     if model_type == "glm":

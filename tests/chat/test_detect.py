@@ -77,6 +77,7 @@ def test_without_a_template_the_model_decides(tmp_path: Path) -> None:
     assert _name(tmp_path) == "glm-4-base"
     assert _name(tmp_path, {"rope_ratio": 1}) == "glm-4-base"
     assert _name(tmp_path, {"vision_config": {}}) == "glm-4v"
+    assert _name(tmp_path, {"vision_config": None}) == "glm-4-base"
     assert _name(tmp_path, {"rope_ratio": 500, "multi_query_group_num": 2}) == "glm-4-chat"
     assert _name(tmp_path, {"rope_ratio": 10000, "multi_query_group_num": 4}) == "glm-4-chat-1m"
 

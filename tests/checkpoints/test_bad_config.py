@@ -223,6 +223,7 @@ def test_sizes_that_are_possible_one_by_one(thudm: Path) -> None:
         ('{"model_type": "llama"}', ConfigError, "model_type 'llama' is not supported"),
         ('{"model_type": ["chatglm"]}', ConfigError, "not supported"),
         ('{"model_type": "chatglm"}', ConfigError, "'rmsnorm' is missing"),
+        ('{"model_type": "chatglm", "padded_vocab_size": 65024}', ConfigError, "ChatGLM2, ChatGLM3 .*GLM-4-9B-Chat"),
         ('{"model_type": "glm"}', ConfigError, "'hidden_act' is missing"),
     ],
     ids=lambda v: str(v)[:30],
