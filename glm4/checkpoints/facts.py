@@ -11,6 +11,7 @@ from ..errors import ConfigError
 
 LARGEST: dict[type, float] = {int: 2**31 - 1, float: sys.float_info.max}
 MOST_LAYERS = 1000  # the largest has 63; building a model of a billion would take for ever before any check could fail
+MOST_PIXELS = 4096  # a side of a tower's pictures; the largest wants 1120. Each is that large before a tower sees it
 
 
 class Facts:
@@ -58,6 +59,13 @@ class Facts:
         if n_layers > MOST_LAYERS:
             raise ConfigError(f"{self.path}: {key} is {n_layers}, more than the {MOST_LAYERS} this library builds")
         return n_layers
+
+    def picture_size(self, key: str, default: int | None = None) -> int:
+        """Pixels a side under `key`. Raises ConfigError above `MOST_PIXELS`."""
+        size: int = self.get(key, int, default)
+        if size > MOST_PIXELS:
+            raise ConfigError(f"{self.path}: {key} is {size} pixels, more than the {MOST_PIXELS} this library prepares")
+        return size
 
     def inside(self, key: str) -> Facts:
         """The object under `key`, as facts of its own. Its unknown keys are the caller's to look at."""

@@ -35,7 +35,7 @@ def _read_tower(outer: Facts, text: GLMConfig) -> EVAConfig:
     facts.require("hidden_act", "gelu")
     facts.require("in_channels", 3)
     config = EVAConfig(
-        image_size=facts.get("image_size", int),
+        image_size=facts.picture_size("image_size"),
         patch_size=facts.get("patch_size", int),
         hidden_size=facts.get("hidden_size", int),
         ffn_size=facts.get("intermediate_size", int),

@@ -91,8 +91,8 @@ def _read_tower(facts: Facts, tower: Facts) -> InternViTConfig:
     tower.require("norm_type", "rms_norm", default="rms_norm")  # the first files of InternViT knew no other
     tower.require("num_channels", 3, default=3)
     n_stored_layers = tower.layers("num_hidden_layers")
-    own_size, patch_size = tower.get("image_size", int), tower.get("patch_size", int)
-    image_size = facts.get("force_image_size", int, default=own_size)
+    own_size, patch_size = tower.picture_size("image_size"), tower.get("patch_size", int)
+    image_size = facts.picture_size("force_image_size", default=own_size)
     hidden_size, n_heads = tower.get("hidden_size", int), tower.get("num_attention_heads", int)
     if hidden_size % n_heads:
         raise ConfigError(f"{facts.path}: vision_config: {n_heads} heads do not divide hidden_size {hidden_size}")

@@ -98,6 +98,7 @@ def test_a_fact_of_the_tower_that_is_wrong(key: str, folder: Path) -> None:
         (True, "num_heads", 5, "hidden_size 32 is not a multiple of num_heads 5"),
         (True, "num_positions", 6401, "num_positions is 6401; only 17"),
         (True, "image_size", 70, "num_positions is 17; only 26"),
+        (True, "image_size", 4097, "image_size is 4097 pixels, more than the 4096"),
         (True, "patch_size", 30, "image_size 56 holds fewer than 2 x 2 patches of patch_size 30"),
         (False, "boi_token_id", REMOVED, "'boi_token_id' is missing"),
         (False, "eoi_token_id", "301", "eoi_token_id is '301'"),
@@ -117,7 +118,7 @@ def test_facts_that_do_not_fit_each_other(inside: bool, key: str, value: Any, me
 
 def test_a_tower_too_large_to_exist(folder: Path) -> None:
     """An error, not an attempt."""
-    change(folder, True, "image_size", 2**31 - 1)
+    change(folder, True, "image_size", 4096)
     change(folder, True, "patch_size", 1)
     with pytest.raises(ConfigError, match="num_positions"):
         load(folder)

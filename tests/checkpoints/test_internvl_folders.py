@@ -164,6 +164,8 @@ def test_the_published_sizes() -> None:
         ({"downsample_ratio": 1e-300}, "downsample_ratio is 1e-300"),
         ({"downsample_ratio": None}, "'downsample_ratio' is missing"),
         ({"force_image_size": 70}, "pictures of 70 pixels .* squares of 2 x 2 patches of 14"),
+        ({"force_image_size": 28 * 50_000}, "force_image_size is 1400000 pixels, more than the 4096"),
+        ({"vision_config": {"image_size": 4097}}, "image_size is 4097 pixels"),
         ({"dynamic_image_size": True}, "dynamic_image_size is True"),
         ({"use_thumbnail": True}, "use_thumbnail is True"),
         ({"pad2square": True}, "pad2square is True"),
