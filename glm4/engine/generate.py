@@ -46,13 +46,15 @@ def generate(
     ids = torch.tensor([list(prompt)], device=input_device(model))  # [1, T]
     n_slots = model.positions(ids[0]).shape[-1]
     limit = min(params.max_tokens or context, context - n_slots)
-    positions = model.positions(ids[0], limit)[None]  # [1, slots + limit] or [1, 2, slots + limit]
     stops = set(params.stop_token_ids) | (set() if params.ignore_eos else set(stop_ids))
-    cache = model.new_cache(batch=1, capacity=n_slots + min(limit, FIRST_ROOM))
+    prompt_ids, room = ids[0], min(limit, FIRST_ROOM)
+    positions = model.positions(prompt_ids, room)[None]  # [1, slots + room] or [1, 2, slots + room]
+    cache = model.new_cache(batch=1, capacity=n_slots + room)
     sampler = Sampler(params, model.config.vocab_size, prompt, ids.device)
     for count in range(1, limit + 1):
         if cache.length == cache.capacity:
             cache.grow(min(2 * cache.capacity, n_slots + limit))
+            positions = model.positions(prompt_ids, cache.capacity - n_slots)[None]
         for piece in _embedded(model, ids, features if count == 1 else None):
             hidden = model(piece, positions[..., cache.length : cache.length + piece.shape[1]], cache)
         token, logprob = sampler.sample(model.logits(hidden[0, -1]))

@@ -98,6 +98,17 @@ def test_the_cache_is_never_larger_than_the_request() -> None:
     assert sizes[1] <= 3 + module.FIRST_ROOM
 
 
+def test_positions_are_counted_as_far_as_the_cache_goes(model: GLM, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A config.json may claim a context of two billion, whose numbers alone would take 16 GB."""
+    counted: list[int] = []
+    original = model.positions
+    monkeypatch.setattr(model, "positions", lambda ids, n_new=0: counted.append(n_new) or original(ids, n_new))
+    steps = generate(model, [1, 2, 3], SamplingParams(temperature=0), (), 2**31 - 1)
+    for _ in range(module.FIRST_ROOM + 2):
+        next(steps)
+    assert max(counted) == 2 * module.FIRST_ROOM + 3
+
+
 def test_only_the_last_rows_head_is_computed(model: GLM) -> None:
     """151,552 logits for each of a hundred thousand prompt tokens would be 60 GB."""
     rows: list[int] = []
