@@ -13,7 +13,7 @@ import json
 import operator
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, SupportsIndex
 
@@ -95,7 +95,9 @@ def _settings(folder: Path, pieces: SentencePieces) -> LlamaSettings:
     if not isinstance(extra, (list, tuple)):
         raise ValueError(f"{file}: additional_special_tokens is {extra!r}, expected a list; copy the original's file")
     for name in [*named.values(), *(_name(entry, None) for entry in extra)]:
-        if name and name not in added:
+        if name and name in added:
+            added[name] = replace(added[name], is_control=True)  # whatever added_tokens_decoder says
+        elif name:
             known = pieces.ids.get(name)
             # As transformers has it: a token that no file gives an id comes behind all others.
             last = max((token.token_id for token in added.values()), default=0)
@@ -169,7 +171,7 @@ def _check(added: Mapping[str, AddedToken], pieces: SentencePieces, file: Path) 
 def _name(value: object, default: str | None) -> str | None:
     if isinstance(value, Mapping):
         value = value.get("content")  # as transformers writes a token with its properties
-    return value if isinstance(value, str) else default
+    return value if isinstance(value, str) and value else default
 
 
 def _json(file: Path) -> dict[str, Any]:

@@ -241,6 +241,18 @@ def test_begin_and_end(tmp_path: Path) -> None:
     assert tokenizer.stop_token_ids == {361}
 
 
+def test_what_a_file_names_is_a_control_token(tmp_path: Path) -> None:
+    """Whatever its entry says; a name of no letters is none."""
+    words = {"360": {"content": "BEGIN", "special": False}, "361": {"content": "END", "special": False}}
+    write_tokenizer(tmp_path, (), added_tokens_decoder=words, bos_token="BEGIN", eos_token={"content": "END"})
+    tokenizer = load_llama_tokenizer(tmp_path)
+    assert (tokenizer.prefix_ids, tokenizer.stop_token_ids) == ([360], {361})
+    assert 361 not in tokenizer.encode("END", parse_special=False)
+    write_tokenizer(tmp_path, (), bos_token="", eos_token={"content": ""})
+    tokenizer = load_llama_tokenizer(tmp_path)
+    assert (tokenizer.prefix_ids, tokenizer.stop_token_ids) == ([1], {2})
+
+
 def test_tokens_without_an_id_come_last(tmp_path: Path) -> None:
     """As transformers numbers them; special_tokens_map.json is read too."""
     write_tokenizer(tmp_path, ADDED[:2])
