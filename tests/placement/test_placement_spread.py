@@ -116,7 +116,7 @@ def test_recorded_checkpoints(golden: str, shared: Path, tmp_path: Path, two_gpu
     folder = shared / "golden" / golden
     whole = glm4.load_model(folder, device="cpu")
     device_map = MAPS["everything everywhere"](whole.model)
-    spread = glm4.load_model(folder, device_map=device_map, offload_folder=tmp_path)
+    spread = glm4.load_model(folder, device_map=device_map, offload_folder=tmp_path, dtype=whole.dtype)
     recorded = load_file(folder / "expected.safetensors")
     ids: Tensor = recorded["input_ids"][:1]
     pictures = next((recorded[name][:1] for name in ("images", "pixel_values") if name in recorded), None)
