@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from . import strings
-from .sample import Context
+from .sample import Context, split_of
 from .tool_table import TEST_BLUEPRINTS, TRAIN_BLUEPRINTS, Blueprint
 
 
@@ -62,7 +62,10 @@ def value(ctx: Context, kind: str) -> str | int | float:
             "sunny cloudy rainy windy snowy foggy clear stormy hot cold".split()
         )  # fmt: skip
     if kind == "sum":
-        return f"{rng.randint(2, 999)} {ctx.choice(['+', '-', '*', '/'])} {rng.randint(2, 999)}"
+        while True:
+            text = f"{rng.randint(2, 999)} {ctx.choice(['+', '-', '*', '/'])} {rng.randint(2, 999)}"
+            if split_of(text) == ctx.split:
+                return text
     raise ValueError(f"unknown kind of value: {kind!r}")
 
 
