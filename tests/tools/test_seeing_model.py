@@ -26,8 +26,9 @@ sys.path.insert(0, str(REPOSITORY))
 
 from tools.default_model.sample import Language, Split, split_of  # noqa: E402
 from tools.seeing_model import data, train, wording  # noqa: E402
+from tools.seeing_model import targets as targets_module  # noqa: E402
 from tools.seeing_model.evaluate import ASSETS  # noqa: E402
-from tools.seeing_model.pictures import COLOURS, Scene, Thing, paint, scene  # noqa: E402
+from tools.seeing_model.pictures import CHARACTERS, COLOURS, Scene, Thing, paint, scene  # noqa: E402
 from tools.seeing_model.targets import CLASSES, targets  # noqa: E402
 
 LANGUAGES: tuple[Language, ...] = ("en", "zh")
@@ -102,7 +103,7 @@ def test_a_words_letters_are_inked_left_to_right_at_their_middles() -> None:
         top = max(0, int((word.y - word.height / 2) * shown.height))
         band = pixels[top : int((word.y + word.height / 2) * shown.height) + 1]
         inked = (np.abs(band - word.rgb).max(-1) < 60).any(0)
-        for x in middles if not word.slant else []:
+        for x in middles:
             reach = shown.width * 0.05
             assert inked[int(x * shown.width - reach) : int(x * shown.width + reach) + 1].any(), word
 
@@ -245,16 +246,21 @@ def test_the_same_seed_gives_the_same_conversations_and_pixels_in_another_proces
 
 
 def test_the_guides_targets_say_what_stands_where() -> None:
+    assert train.VISION.grid == targets_module.GRID
     grid = train.VISION.grid
     for shown in scenes(60):
-        wanted = targets(shown, grid)
+        wanted = targets(shown)
         assert wanted.shape == (len(CLASSES), grid, grid)
         assert all(int(part.max()) < classes for part, classes in zip(wanted, CLASSES, strict=True))
         for thing in shown.things:
             row, column = int(thing.y * grid), int(thing.x * grid)
             assert wanted[0, row, column] == list(wording.SHAPES_ZH).index(thing.shape) + 1
             assert wanted[1, row, column] == list(COLOURS).index(thing.colour) + 1
-        assert int((wanted[2] > 0).sum()) == (len(shown.word.text) if shown.word else 0)
+            assert wanted[3, row, column] > 0
+            assert (wanted[5, row, column], wanted[6, row, column]) == (row + 1, column + 1)
+        assert int((wanted[3] > 0).sum()) == len(shown.things)
+        letters = wanted[2].flatten()
+        assert {CHARACTERS[int(i) - 1] for i in letters[letters > 0]} == set(shown.word.text if shown.word else "")
 
 
 def _model() -> GLM4V:

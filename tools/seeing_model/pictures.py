@@ -78,7 +78,6 @@ class Word:
     width: float  # of the word, in fractions of the picture's width
     pixel_font: bool
     stroke: float  # thickness added to the letters, in fractions of their height
-    slant: float
 
     def centres(self) -> list[tuple[float, float]]:
         """Where each letter's middle lies, in fractions of the picture."""
@@ -106,7 +105,7 @@ class Scene:
 
 
 def scene(
-    rng: random.Random, split: Split, most: int = 6, word_share: float = 0.3, least: int = 1, letters_least: int = 2
+    rng: random.Random, split: Split, most: int = 6, word_share: float = 0.4, least: int = 1, letters_least: int = 2
 ) -> Scene:
     """A scene of the split. Neither what it shows nor its word is ever in the other split.
 
@@ -139,8 +138,8 @@ def _attempt(rng: random.Random, split: Split, count: int, word_share: float, le
         return None
     things.sort(key=lambda thing: thing.x)
     found = Scene(sides[0], sides[1], background, background_rgb, tuple(things), word, outlined=rng.random() < 0.15)
-    inks = [thing.rgb for thing in things] + ([word.rgb] if word else [])
-    return found if all(_contrast(ink, background_rgb) > 110 for ink in inks) else None
+    clear = all(_contrast(thing.rgb, background_rgb) > 110 for thing in things)
+    return found if clear and (word is None or _contrast(word.rgb, background_rgb) > 160) else None
 
 
 def shade(rng: random.Random, colour: str) -> RGB:
@@ -200,10 +199,11 @@ def letters(rng: random.Random, split: Split, least: int = 2) -> str:
 
 def _word(rng: random.Random, split: Split, colour: str, least: int, alone: bool) -> Word:
     text = letters(rng, split, least)
-    width = rng.uniform(max(0.35, 0.125 * len(text)), 0.92)
     mask, _ = _letters(text, False, 0)
-    natural = width * mask.height / mask.width
-    height = min(0.6 if alone else 0.4, max(0.13, natural * rng.uniform(0.75, 1.35)))
+    height = rng.uniform(0.17, 0.3)
+    width = height * mask.width / mask.height * rng.uniform(0.9, 1.2)
+    fits = min(1.0, 0.92 / width)
+    height, width = height * fits, width * fits
     x = rng.uniform(width / 2 + 0.02, 0.98 - width / 2)
     y = rng.uniform(height * 0.6 + 0.02, 0.98 - height * 0.6)
     if not alone:
@@ -216,9 +216,8 @@ def _word(rng: random.Random, split: Split, colour: str, least: int, alone: bool
         y,
         height,
         width,
-        pixel_font=rng.random() < 0.15,
+        pixel_font=rng.random() < 0.1,
         stroke=rng.choice((0, 0, 0.03, 0.06)),
-        slant=rng.choice((0, 0, 0, rng.uniform(-0.25, 0.25))),
     )
 
 
@@ -299,14 +298,6 @@ def _draw_word(picture: Image.Image, word: Word) -> None:
     mask, _ = _letters(word.text, word.pixel_font, word.stroke)
     width, height = max(1, round(word.width * picture.width)), max(1, round(word.height * picture.height))
     mask = mask.resize((width, height), Image.Resampling.BICUBIC)
-    if word.slant:
-        lean = abs(word.slant) * height
-        wider = Image.new("L", (width + math.ceil(lean), height))
-        wider.paste(mask, (round(lean / 2), 0))
-        shift = -word.slant * height / 2
-        mask = wider.transform(
-            wider.size, Image.Transform.AFFINE, (1, word.slant, shift, 0, 1, 0), Image.Resampling.BICUBIC
-        )
     left = round(word.x * picture.width - mask.width / 2)
     top = round(word.y * picture.height - mask.height / 2)
     picture.paste(word.rgb, (left, top, left + mask.width, top + mask.height), mask)

@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice, pairwise
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 from unittest.mock import patch
 
 import numpy as np
@@ -93,7 +93,7 @@ class Batch:
     ids: Tensor  # [B, T]
     said: Tensor  # [B, T], True on what the assistant says
     pixels: Tensor  # uint8 [N, S, S, 3], row by row
-    targets: Tensor  # uint8 [N, 5, grid, grid]
+    targets: Tensor  # uint8 [N, 7, grid, grid]
 
 
 Row = tuple[list[int], list[int], Pictured]
@@ -111,7 +111,7 @@ class Looks(IterableDataset[Batch]):
         while True:
             rng = random.Random(f"{self.seed}/look/{step}/{self.rank}")
             scenes = [
-                scene(rng, "train", least=rng.choice((1, 4)), word_share=0.55, letters_least=rng.choice((2, 4)))
+                scene(rng, "train", least=rng.choice((1, 4)), word_share=0.65, letters_least=rng.choice((2, 4)))
                 for _ in range(self.pictures)
             ]
             nothing = torch.zeros(self.pictures, 1, dtype=torch.long)
@@ -126,8 +126,11 @@ class Conversations(IterableDataset[Batch]):
     one would have.
     """
 
-    PARTS: ClassVar = {1: 11, 2: 3, 3: 1, 0: 1}  # pictures a conversation -> batches of a pool
-    POOL: int = sum(PARTS.values())
+    POOL = 16  # batches drawn together
+    EASY_POOLS = 30  # at the start, of one picture with few shapes a conversation: first how to look at one of them
+    EASY_PARTS = ((1, 15), (0, 1))  # (pictures a conversation, batches of a pool)
+    PARTS = ((1, 11), (2, 3), (3, 1), (0, 1))
+    EASY_MOST, MOST = (1, 1, 2, 3), (1, 2, 3, 4, 6, 6)  # shapes a picture may show
 
     def __init__(self, tokenizer: ChatTokenizer, seed: int, batch_slots: int, first_step: int, rank: int) -> None:
         self.tokenizer, self.seed, self.batch_slots = tokenizer, seed, batch_slots
@@ -143,11 +146,12 @@ class Conversations(IterableDataset[Batch]):
     def _pool(self, index: int) -> list[Batch]:
         rng = random.Random(f"{self.seed}/{index}/{self.rank}")
         batches: list[list[Row]] = []
-        for pictures, parts in self.PARTS.items():
+        easy = index < self.EASY_POOLS
+        for pictures, parts in self.EASY_PARTS if easy else self.PARTS:
             rows: list[Row] = []
             room = parts * self.batch_slots
             while room > 0:
-                made = conversation(rng, pictures)
+                made = conversation(rng, pictures, most=rng.choice(self.EASY_MOST if easy else self.MOST))
                 rendered = self.tokenizer.render_for_training(made.messages)
                 rows.append((list(rendered.ids), [int(x) for x in rendered.loss_mask], made))
                 room -= len(rendered.ids) + pictures * VISION.n_patches
@@ -173,7 +177,7 @@ def _pixels_and_targets(scenes: list[Scene]) -> tuple[Tensor, Tensor]:
         nothing = torch.zeros(0, *size, 3, dtype=torch.uint8)
         return nothing, nothing
     pixels = [np.asarray(paint(one).resize(size, Image.Resampling.BICUBIC)) for one in scenes]
-    return torch.from_numpy(np.stack(pixels)), torch.stack([targets(one, VISION.grid) for one in scenes])
+    return torch.from_numpy(np.stack(pixels)), torch.stack([targets(one) for one in scenes])
 
 
 def initialise(model: GLM4V, seed: int) -> None:
