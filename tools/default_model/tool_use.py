@@ -236,19 +236,15 @@ _KNOWLEDGE = (
 
 
 def no_tool_fits(ctx: Context) -> Turn | None:
-    """A request for a tool that is not there: one of the table, or a made-up one, which may be like one that is there."""
+    """A request for a tool that is not there: one of the table, or a made-up one that may be like one that is there."""
     if ctx.rng.random() < 0.5:
         like = ctx.rng.choice(ctx.tools) if ctx.tools and ctx.rng.random() < 0.5 else None
         missing = made_up(ctx, like)
-        if any(tool.topic == missing.topic for tool in ctx.tools):
-            return None
-        question, _ = request(ctx, missing)
-        return Turn("no_tool", [user(question), assistant(NO_TOOL[ctx.language])])
-    table = TRAIN_BLUEPRINTS if ctx.split == "train" else TEST_BLUEPRINTS
-    blueprint = ctx.rng.choice(table)
-    if blueprint.topic in _KNOWLEDGE or any(tool.topic == blueprint.topic for tool in ctx.tools):
+    else:
+        missing = from_blueprint(ctx, ctx.rng.choice(TRAIN_BLUEPRINTS if ctx.split == "train" else TEST_BLUEPRINTS))
+    if missing.topic in _KNOWLEDGE or any(tool.topic == missing.topic for tool in ctx.tools):
         return None
-    question, _ = request(ctx, from_blueprint(ctx, blueprint))
+    question, _ = request(ctx, missing)
     return Turn("no_tool", [user(question), assistant(NO_TOOL[ctx.language])])
 
 
