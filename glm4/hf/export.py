@@ -7,6 +7,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from safetensors import safe_open
+
 from .. import __version__
 from ..checkpoints.architecture import Architecture, read_architecture
 from ..checkpoints.convert import SHARD_BYTES, convert_weights
@@ -87,15 +89,20 @@ def _refuse_other_families(source: Path, architecture: Architecture) -> None:
 
 
 def _copy_weights(source: Path, folder: Path, link: bool) -> bool:
-    """Copy or link safetensors files as they are; False where there are none."""
+    """Copy or link safetensors files as they are; False where there are none, or transformers 4 would not read them."""
     single, index = source / "model.safetensors", source / "model.safetensors.index.json"
     if single.is_file():
         files = [single]
     elif index.is_file():
-        shutil.copyfile(index, folder / index.name)
         files = [source / name for name in sorted(set(read_json(index)["weight_map"].values()))]
     else:
         return False
+    for file in files:
+        with safe_open(file, "pt") as opened:
+            if "format" not in (opened.metadata() or {}):
+                return False
+    if files != [single]:
+        shutil.copyfile(index, folder / index.name)
     for file in files:
         if not (link and _linked(file, folder / file.name)):
             shutil.copyfile(file, folder / file.name)

@@ -37,8 +37,8 @@ class _BorrowedCache(KVCache):
     def write(self, index: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """`LayerCache.update`; a cache of a fixed size gives back all of it, of which the filled slots are wanted."""
         end = self.length + k.shape[2]
-        layers = getattr(self._cache, "layers", [])
-        room = getattr(layers[index] if index < len(layers) else self._cache, "max_cache_len", None)
+        layers = getattr(self._cache, "layers", [self._cache] * (index + 1))  # 4.46 has none
+        room = getattr(layers[index], "max_cache_len", None) if index < len(layers) else None
         if room is not None and room < end:
             raise ValueError(
                 f"the cache has {room} slots and {end} are needed: a prompt with pictures has more slots than ids; "
