@@ -102,8 +102,23 @@ def _safetensors(file: Path) -> Iterator[Any]:
 
 
 def _bin_header(file: Path) -> list[StoredTensor]:
+    if _is_compressed(file):
+        raise CheckpointError(
+            f"{file} is compressed, which PyTorch's own files never are, and would be read as it lies; unpack it and "
+            "zip it again without compression, or download it again"
+        )
     tensors = _read_bin(file)
     return [StoredTensor(file, name, tuple(t.shape), t.dtype) for name, t in tensors.items()]
+
+
+def _is_compressed(file: Path) -> bool:
+    """Whether this is a zip whose members cannot be mapped into memory as they are. A damaged one is said to be so by
+    who reads it next."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            return any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist())
+    except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile):
+        return False
 
 
 def _read_bin(file: Path) -> dict[str, Tensor]:
@@ -128,8 +143,11 @@ def _read_bin(file: Path) -> dict[str, Tensor]:
 
 
 def _is_plain(value: object) -> bool:
-    """A tensor with its numbers in memory: weights_only lets sparse ones and ones without data through."""
-    return isinstance(value, Tensor) and value.layout == torch.strided and not value.is_meta
+    """A tensor with all its numbers in the file: weights_only lets sparse ones through, ones without data, and views
+    that repeat one number a billion times."""
+    if not isinstance(value, Tensor) or value.layout != torch.strided or value.is_meta:
+        return False
+    return value.numel() * value.element_size() <= value.untyped_storage().nbytes()
 
 
 def read_tensors(tensors: list[StoredTensor]) -> Iterator[tuple[StoredTensor, Tensor]]:

@@ -6,6 +6,7 @@ import json
 import os
 import pickle
 import re
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -284,9 +285,9 @@ def test_a_bin_that_holds_something_else(content: Any, folder: Path) -> None:
     "odd",
     [
         lambda x: x.to_sparse(), lambda x: x.to("meta"), lambda x: x.to_sparse_csr(), lambda x: x.to(torch.complex64),
-        lambda x: torch.quantize_per_tensor(x, 0.1, 0, torch.qint8),
+        lambda x: torch.quantize_per_tensor(x, 0.1, 0, torch.qint8), lambda x: x[:1, :1].clone().expand_as(x),
     ],
-    ids=["sparse", "meta", "sparse rows", "complex", "quantized"],
+    ids=["sparse", "meta", "sparse rows", "complex", "quantized", "one number, repeated"],
 )  # fmt: skip
 def test_a_bin_with_tensors_that_cannot_be_copied(odd: Callable[[Tensor], Tensor], folder: Path) -> None:
     """weights_only lets these through."""
@@ -294,6 +295,17 @@ def test_a_bin_with_tensors_that_cannot_be_copied(odd: Callable[[Tensor], Tensor
     reshard(folder, 1, "bin")
     with refused(folder, folder / "pytorch_model.bin"):
         torch.save(tensors | {Q: odd(tensors[Q])}, folder / "pytorch_model.bin")
+
+
+def test_a_compressed_bin(folder: Path) -> None:
+    """It would be mapped as it lies: weights of noise, and no error."""
+    with refused(folder, folder / "pytorch_model.bin", "compressed"):
+        reshard(folder, 1, "bin")
+        with zipfile.ZipFile(folder / "pytorch_model.bin") as archive:
+            members = {name: archive.read(name) for name in archive.namelist()}
+        with zipfile.ZipFile(folder / "pytorch_model.bin", "w", zipfile.ZIP_DEFLATED) as archive:
+            for name, data in members.items():
+                archive.writestr(name, data)
 
 
 def test_a_bin_with_names_that_are_not_text(folder: Path) -> None:
