@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -79,3 +79,17 @@ def integer_rows(name: str, values: Any, *, upper: int, like: Tensor | None = No
     if low < 0 or high >= upper:
         raise InputError(f"{name} holds {low if low < 0 else high}; it must be from 0 to {upper - 1}")
     return tensor
+
+
+def padded_side(valid: Tensor) -> Literal["left", "right"]:
+    """On which side of its rows a mask, bool [B, T], has its padding; "right" where there is none.
+
+    Raises:
+        InputError: on both, or in the middle.
+    """
+    steps = valid.int().diff(dim=1)
+    if (steps <= 0).all():
+        return "right"
+    if (steps >= 0).all():
+        return "left"
+    raise InputError("beside pictures, attention_mask must pad all rows on one side, the left or the right")

@@ -14,7 +14,7 @@ from torch import Tensor
 from .chat import ChatTokenizer, Piece, ReplyAssembler
 from .engine.generate import Step, generate
 from .errors import CheckpointError, InputError, PromptTooLong
-from .inputs import Prompt, integer_rows, is_one_prompt, plain, token_ids
+from .inputs import Prompt, integer_rows, is_one_prompt, padded_side, plain, token_ids
 from .memory import memory_errors_explained
 from .messages import MessageLike, Tool, ToolLike, as_messages, declared_tools
 from .models.batch import pad_prompts
@@ -203,7 +203,7 @@ class LLM:
         Returns:
             float32 [B, T, V], on the model's device. Rows of padding tokens mean nothing. Where pictures take more
             slots than ids, T grows to the widest row's slots, and shorter rows are padded on the side on which
-            `attention_mask` pads, else on the right.
+            `attention_mask` pads, which must be one for all rows, else on the right.
 
         Raises:
             InputError: shapes that do not agree, an id, position or mask value out of range, or more or fewer pictures
@@ -221,7 +221,7 @@ class LLM:
             if any(prompt.pixels is not None for prompt in prompts):
                 if position_ids is not None:
                     raise InputError("position_ids cannot be given beside pictures, which have positions of their own")
-                return self._logits_of_pictures(rows, prompts, side="right" if valid[:, 0].all() else "left")
+                return self._logits_of_pictures(rows, prompts, padded_side(valid))
             positions = self._positions(tokens, valid, position_ids)
             padded = None if valid.all() else valid
             return self._final_logits(self._embedded(tokens, rows, padded), positions, padded)

@@ -90,6 +90,16 @@ def test_rows_with_and_without_pictures_in_one_batch(llm: LLM) -> None:
             torch.testing.assert_close(got, expected, atol=1e-4, rtol=0)
 
 
+@pytest.mark.parametrize("mask", [[[0, 1, 1, 1], [1, 1, 1, 0]], [[1, 0, 1, 1], [1] * 4]], ids=["both", "middle"])
+def test_beside_pictures_padding_is_on_one_side(llm: LLM, mask: list[list[int]]) -> None:
+    """The rows get wider, so that there would be no telling where their tokens are in the result."""
+    ids = [[9, 5, 6, 7], [*PLACE, 9]]
+    with pytest.raises(InputError, match="on one side"):
+        llm.logits(ids, attention_mask=mask, images=[picture(1)])
+    out = llm.logits(ids, attention_mask=[[0] * 4, [1, 1, 1, 0]], images=[picture(1)])
+    torch.testing.assert_close(out[1, :SLOTS], llm.logits(PLACE, images=[picture(1)])[0], atol=1e-4, rtol=0)
+
+
 @pytest.mark.parametrize("padding", [PLACE, [BOI, 5, 6], [EOI, BOI, EOI]], ids=str)
 def test_padding_holds_any_ids(llm: LLM, padding: list[int]) -> None:
     """A picture's among them: nobody looks at them."""
