@@ -134,7 +134,7 @@ def _opened(video: Video) -> IO[bytes]:
     if not isinstance(video, (str, os.PathLike)):
         raise InputError(f"the video is {type(video).__name__}; pass a path, or a file's bytes")
     if not os.path.isfile(video):
-        hint = "; addresses are never fetched, download it" if "://" in os.fspath(video) else ""
+        hint = "; addresses are never fetched, download it" if "://" in os.fsdecode(video) else ""
         raise InputError(f"the video {os.fspath(video)!r} is no file{hint}")
     try:
         file = open(video, "rb")  # noqa: SIM115 (the caller closes it)

@@ -270,6 +270,13 @@ def test_bad_sources(source: Any, says: str) -> None:
         read_frames(source)
 
 
+def test_a_path_in_bytes(tmp_path: Path) -> None:
+    """As os.scandir gives it where it was given bytes."""
+    (tmp_path / "folder").mkdir()
+    with os.scandir(os.fsencode(tmp_path)) as entries, pytest.raises(InputError, match="is no file"):
+        read_frames(next(entries))  # type: ignore[arg-type]
+
+
 def test_without_pyav(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "av", None)
     with pytest.raises(InputError, match=r'pip install "glm4\[video\]"'):
