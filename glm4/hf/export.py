@@ -61,6 +61,8 @@ def export(
             config = read_json(folder / "config.json")
         generation = generation_config(source, architecture.raw, tokenizer)
         config |= {"architectures": ["ChatGLMForConditionalGeneration"], "auto_map": AUTO_MAP}
+        if tokenizer is not None:
+            config["tokenizer_class"] = "ChatGLM4Tokenizer"  # the pipelines of 4.46 look for it here
         config |= {key: generation[key] for key in ("eos_token_id", "pad_token_id") if key in generation}
         write_json(folder / "config.json", config)
         write_json(folder / "generation_config.json", generation)
