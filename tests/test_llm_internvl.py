@@ -60,6 +60,20 @@ def test_golden(shared: Path) -> None:
     assert out.token_ids == recorded["greedy_ids"][0].tolist()
 
 
+@pytest.mark.parametrize("size", [56, 28])
+def test_a_reply_may_hold_a_pictures_token(size: int, tmp_path: Path) -> None:
+    """Which then stands for nothing; also where a picture is a single token, of 28 pixels."""
+    write_checkpoint(tmp_path, seed=11, force_image_size=size)
+    llm = glm4.load_model(tmp_path, device="cpu")
+    context_id = llm.tokenizer.special_tokens["<IMG_CONTEXT>"]
+    llm.model.lm_head = torch.nn.Linear(llm.model.config.hidden_size, llm.model.config.vocab_size)
+    llm.model.lm_head.requires_grad_(False).weight.zero_()
+    llm.model.lm_head.bias[context_id] = 9.0
+    ids = llm.tokenizer.render([user("what", picture(1))])
+    out = llm.generate(ids, images=[picture(1)], max_tokens=5, temperature=0)
+    assert out.token_ids == [context_id] * 5
+
+
 def test_padding_is_no_place_for_pictures(llm: LLM, tmp_path: Path) -> None:
     """However long, and whichever id it is: without a tokenizer, an id that repeats is taken for <IMG_CONTEXT>."""
     write_checkpoint(tmp_path, seed=11, tokenizer=False)

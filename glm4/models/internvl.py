@@ -108,8 +108,8 @@ class InternVL(Llama):
         """
         hidden: Tensor = self.embed_tokens(ids)
         per_picture = self.config.tokens_per_picture
-        if features is None and ids.shape[1] < per_picture:
-            return hidden  # no room for a picture: the next token of a reply, say, which stands for itself
+        if features is None and ids.shape[1] < max(2, per_picture):
+            return hidden  # no room for a picture, or the next token of a reply, which stands for itself
         n_places = sum(self.n_pictures(row) for row in ids)
         n_pictures = 0 if features is None else features.shape[0]
         if n_places != n_pictures:
