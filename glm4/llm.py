@@ -271,7 +271,8 @@ class LLM:
             )
         known = as_messages(messages, tools)
         pictures = [picture for message in known for picture in message.pictures]
-        (prompt,) = self._prompts([token_ids(self.tokenizer.render(known), self.model.config.vocab_size)], pictures)
+        ids = token_ids(self.tokenizer.render(known), self.model.config.vocab_size)
+        (prompt,) = self._prompts([ids], pictures, where="the messages' pictures")
         return prompt, declared_tools(known)
 
     def _params(self, sampling_params: SamplingParams | None, changes: dict[str, Any]) -> SamplingParams:
@@ -287,7 +288,7 @@ class LLM:
             prompt = self.tokenizer.encode(prompt)
         return token_ids(prompt, self.model.config.vocab_size)
 
-    def _prompts(self, rows: list[list[int]], images: Any, reply: int = 1) -> list[Prompt]:
+    def _prompts(self, rows: list[list[int]], images: Any, reply: int = 1, where: str = "images") -> list[Prompt]:
         """Rows of ids with the pictures for their places, checked to leave room for a reply of so many tokens."""
         needed = []  # (slots, places for pictures) of each row: no picture is opened before they are known to fit
         for row in rows:
@@ -298,7 +299,7 @@ class LLM:
                 raise InputError(f"the prompt cannot be used: {error}") from error
             self._check_room(len(row), n_slots, reply)
             needed.append((n_slots, places))
-        pixels = self._pictures.pixels(images, sum(places for _, places in needed))
+        pixels = self._pictures.pixels(images, sum(places for _, places in needed), where)
         prompts, taken = [], 0
         for row, (n_slots, places) in zip(rows, needed, strict=True):
             here = pixels[taken : taken + places] if pixels is not None and places else None

@@ -25,7 +25,7 @@ class PictureEncoder:
         self._model, self._name = model, name
         self._known: OrderedDict[bytes, Tensor] = OrderedDict()
 
-    def pixels(self, images: Any, n_places: int) -> Tensor | None:
+    def pixels(self, images: Any, n_places: int, where: str) -> Tensor | None:
         """Pictures in any form `images.as_pixels` takes -> normalised [N, 3, S, S]; None for none at all.
 
         Raises:
@@ -43,7 +43,7 @@ class PictureEncoder:
             raise InputError(f"{self._name} cannot see: it is a text model; leave the pictures out, or load GLM-4V-9B")
         from .images import as_pixels  # only here: a text model never needs Pillow
 
-        return as_pixels(images, wanted, n_places=n_places)
+        return as_pixels(images, wanted, where, n_places)
 
     @torch.inference_mode()
     def features(self, pixels: Tensor | None) -> Tensor | None:

@@ -197,8 +197,8 @@ def test_pictures_and_places_must_agree(llm: LLM, ids: list[int], n_images: int,
 def test_what_is_no_picture(llm: LLM, images: Any) -> None:
     with pytest.raises(InputError):
         llm.generate([5, *PLACE], images=images)
-    with pytest.raises(InputError):
-        llm.chat([{"role": "user", "content": [{"type": "image", "image": b"junk"}]}])
+    with pytest.raises(InputError, match=r"the messages' pictures\[1\] is not a picture"):
+        llm.chat([{"role": "user", "image": picture(1)}, {"role": "user", "image": b"junk"}])
 
 
 @pytest.mark.parametrize(
@@ -242,7 +242,7 @@ def test_no_more_features_are_kept_than_allowed(llm: LLM, monkeypatch: pytest.Mo
     one = SLOTS * llm.model.config.hidden_size * 4
     monkeypatch.setattr(glm4.vision, "KEPT_BYTES", 2 * one)
     encoder = glm4.vision.PictureEncoder(llm.model, "a model")
-    pixels = encoder.pixels([picture(seed) for seed in (1, 2, 3, 1)], 4)
+    pixels = encoder.pixels([picture(seed) for seed in (1, 2, 3, 1)], 4, "images")
     assert torch.equal(encoder.features(pixels), llm.model.see(pixels))
     seen: list[int] = []
     see = type(llm.model).see
