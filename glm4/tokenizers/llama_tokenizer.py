@@ -94,14 +94,15 @@ def _settings(folder: Path, pieces: SentencePieces) -> LlamaSettings:
     extra = names.get("additional_special_tokens") or ()
     if not isinstance(extra, (list, tuple)):
         raise ValueError(f"{file}: additional_special_tokens is {extra!r}, expected a list; copy the original's file")
+    behind = max(len(pieces), *(token.token_id + 1 for token in added.values()), 0)
     for name in [*named.values(), *(_name(entry, None) for entry in extra)]:
         if name and name in added:
             added[name] = replace(added[name], is_control=True)  # whatever added_tokens_decoder says
         elif name:
             known = pieces.ids.get(name)
             # As transformers has it: a token that no file gives an id comes behind all others.
-            last = max((token.token_id for token in added.values()), default=0)
-            added[name] = AddedToken(max(last + 1, len(pieces)) if known is None else known)
+            added[name] = AddedToken(behind if known is None else known)
+            behind += known is None
     bos, eos = named["bos_token"], named["eos_token"]
     return LlamaSettings(
         added=added,

@@ -265,6 +265,14 @@ def test_tokens_without_an_id_come_last(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
+@pytest.mark.timeout(20)
+def test_many_tokens_without_an_id(tmp_path: Path) -> None:
+    """Each is put behind the last without looking through all of them again."""
+    write_tokenizer(tmp_path, ADDED[:2], additional_special_tokens=[f"<{i}>" for i in range(30_000)])
+    specials = load_llama_tokenizer(tmp_path).special_tokens
+    assert (specials["<0>"], specials["<29999>"]) == (362, 30_361)
+
+
 def test_only_the_vocabulary(tmp_path: Path) -> None:
     (tmp_path / "tokenizer.model").write_bytes(tiny_sentencepiece())
     tokenizer = load_tokenizer(tmp_path, padded_vocab_size=512)
