@@ -130,7 +130,7 @@ def drill(rng: random.Random, split: Split = "train", folder: Path = DEFAULT_FOL
     """A few turns of what takes the most practice: sums, and the letters that a token hides."""
     ctx = _context(rng, split, rng.choice(("en", "zh")), folder)
     exercises: dict[Skill, int] = {
-        arithmetic.sum_: 16,
+        arithmetic.sum_: 22,
         arithmetic.problem: 2,
         arithmetic.sorting: 3,
         arithmetic.comparison: 2,
@@ -138,10 +138,11 @@ def drill(rng: random.Random, split: Split = "train", folder: Path = DEFAULT_FOL
         arithmetic.neighbour: 1,
         text_skills.spell: 4,
         text_skills.reverse_word: 6,
-        text_skills.count: 2,
+        text_skills.count: 6,
         text_skills.occurrences: 3,
         text_skills.contains: 2,
-        text_skills.reverse_list: 2,
+        text_skills.reverse_list: 4,
+        text_skills.repeat: 4,
     }
     messages: list[Message] = []
     for _ in range(rng.randint(2, 7)):
@@ -224,6 +225,7 @@ _QUESTIONS: dict[str, Skill] = {
     "system": _recall,
     "unknown": smalltalk.unknown,
     "tool_call": tool_use.one_call,
+    "tool_new": tool_use.one_call,
     "tool_answer": tool_use.one_call,
     "tool_follow_up": tool_use.follow_up,
     "tool_two_calls": tool_use.two_calls,
@@ -247,7 +249,7 @@ def question(
         messages: list[Message] = []
         schemas = None
         if skill.startswith("tool") or skill in ("no_tool", "python"):
-            ctx.tools = toolbox(ctx, rng.randint(1, 3))
+            ctx.tools = toolbox(ctx, rng.randint(1, 3), new=skill == "tool_new")
             schemas = _tool_schemas(ctx)
             if skill == "python":
                 ctx.has_python = True
@@ -277,7 +279,7 @@ def question(
 def _cut(skill: str, language: Language, messages: list[Message], schemas: list[dict[str, Any]] | None) -> Sample:
     """End before the message that is asked for: the call for the skills that choose a tool, else the last answer."""
     end = len(messages) - 1
-    if skill in ("tool_call", "tool_follow_up", "tool_two_calls", "tool_missing_argument", "tool_memory", "python"):
+    if skill in ("tool_call", "tool_new", "tool_follow_up", "tool_two_calls", "tool_missing_argument", "tool_memory", "python"):
         while not messages[end].get("tool_calls"):
             end -= 1
     return Sample(skill, language, messages[:end], schemas, messages[end])

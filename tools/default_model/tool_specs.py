@@ -254,9 +254,12 @@ def made_up(ctx: Context, like: ToolSpec | None = None) -> ToolSpec:
 PYTHON_SCHEMA: dict[str, Any] = {"type": "python"}
 
 
-def toolbox(ctx: Context, count: int) -> list[ToolSpec]:
-    """`count` tools that cannot be confused: topics and names differ; near misses among the made-up ones are meant."""
-    table = TRAIN_BLUEPRINTS if ctx.split == "train" else TEST_BLUEPRINTS
+def toolbox(ctx: Context, count: int, new: bool = False) -> list[ToolSpec]:
+    """`count` tools that cannot be confused: topics and names differ; near misses among the made-up ones are meant.
+
+    Those not made up are the table's that training shows; with `new`, those that it never does.
+    """
+    table = TEST_BLUEPRINTS if new else TRAIN_BLUEPRINTS
     tools: list[ToolSpec] = []
     while len(tools) < count:
         if ctx.rng.random() < 0.45:

@@ -70,7 +70,7 @@ class Conversations(IterableDataset[Batch]):
     POOL = 16  # steps whose batches are drawn together, sorted by length and cut
     COPYING_POOLS, COPYING_SHARE = 60, 0.6  # so many pools at the start hold this share of exercises in copying,
     PLAIN_POOLS, PLAIN_SHARE = 80, 0.85  # and so many leave out this share of the conversations with tools;
-    DRILL_POOL, DRILL_SHARE = 84, 0.35  # from this pool on, this share is drill
+    DRILL_POOL, DRILL_SHARE = 84, 0.45  # from this pool on, this share is drill
 
     def __init__(
         self, tokenizer: ChatTokenizer, seed: int, batch_tokens: int, first_step: int, rank: int, world: int
