@@ -13,7 +13,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 @pytest.mark.parametrize("name", ["README.md", "README_zh.md"])
 def test_python_blocks(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     blocks = re.findall(r"```python\n(.*?)```", (REPOSITORY / name).read_text(encoding="utf-8"), re.DOTALL)
-    assert len(blocks) == 3
+    assert len(blocks) == 4
     scope: dict[str, object] = {}
     for block in blocks:
         exec(compile(block, name, "exec"), scope)
