@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import HOLDER, load, load_tokenizer
+from exported import HOLDER, load, load_tokenizer
 
 SCRIPT = """
 import importlib.abc, json, sys
@@ -81,6 +81,7 @@ def report(
     return made
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("which", ["text_folder", "seeing_folder"])
 def test_it_makes_the_same_tokens(
     which: str, report: dict[str, list[int] | str], request: pytest.FixtureRequest

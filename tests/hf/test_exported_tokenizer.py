@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import pickle
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import transformers
-from conftest import SPECIALS, load_tokenizer
-from hypothesis import given
+from exported import SPECIALS, load_tokenizer
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_tokenizer import tiny_tokenizer
 
@@ -154,6 +156,7 @@ def test_a_template_of_the_users_own(tokenizer: Any) -> None:
     assert ids == [SPECIALS["<|user|>"], *plain, SPECIALS["<|endoftext|>"]]
 
 
+@settings(max_examples=40)
 @given(st.text())
 def test_any_text_comes_back(text_folder: Path, text: str) -> None:
     tokenizer = _cached(text_folder)
@@ -208,6 +211,18 @@ def test_added_tokens(text_folder: Path, tmp_path: Path) -> None:
     again = load_tokenizer(tmp_path)
     assert again.encode("a<think>b<|extra|>", add_special_tokens=False) == ids
     assert len(again) == 313
+
+
+def test_copies(text_folder: Path) -> None:
+    """As datasets and worker processes make them."""
+    tokenizer = load_tokenizer(text_folder)
+    for other in (copy.deepcopy(tokenizer), pickle.loads(pickle.dumps(tokenizer))):
+        assert other.encode("hello<|user|>") == tokenizer.encode("hello<|user|>")
+        assert other.chat_template == tokenizer.chat_template
+    assert tokenizer.convert_tokens_to_ids("<|user|>") == SPECIALS["<|user|>"]
+    assert tokenizer.convert_ids_to_tokens(SPECIALS["<|user|>"]) == "<|user|>"
+    assert tokenizer.tokenize(" the")[0] == "Ġthe"
+    assert tokenizer.convert_tokens_to_string(tokenizer.tokenize("a 👍 b")) == "a 👍 b"
 
 
 def test_saved_and_loaded_again(text_folder: Path, tmp_path: Path) -> None:

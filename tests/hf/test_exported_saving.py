@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 import transformers
-from conftest import HOLDER, V, checkpoint, load, load_tokenizer
+from exported import HOLDER, V, checkpoint, load, load_tokenizer
 from packaging.version import Version
 from random_models import random_ids
 from safetensors import safe_open

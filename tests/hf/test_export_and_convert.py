@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import torch
 import transformers
-from conftest import ENDS, HOLDER, SPECIALS, checkpoint, load
+from exported import ENDS, HOLDER, SPECIALS, checkpoint, load
 from random_models import random_checkpoint, random_ids, reshard
 from safetensors import safe_open
 from tiny_tokenizer import tiny_tokenizer
