@@ -193,6 +193,7 @@ def test_lora_on_the_originals_module_name(text_model: Any, text_folder: Path, t
         assert {name for name, _ in merged.named_parameters()} == NAMES
 
 
+@pytest.mark.slow
 def test_prefix_tuning(text_model: Any) -> None:
     """P-tuning v2, whose prefix comes as a cache."""
     peft = pytest.importorskip("peft")
@@ -213,6 +214,7 @@ def test_prefix_tuning(text_model: Any) -> None:
 LINEAR = ("self_attention.query_key_value", "self_attention.dense", "mlp.dense_h_to_4h", "mlp.dense_4h_to_h")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bits", [8, 4])
 def test_bitsandbytes(bits: int, tmp_path: Path) -> None:
     """The linear layers are packed, and neither the embedding nor the head."""
