@@ -250,3 +250,17 @@ def test_no_more_features_are_kept_than_allowed(llm: LLM, monkeypatch: pytest.Mo
     for wanted in ([0, 2], [1], [0], [2]):  # the first two are known; the others drive each other out
         assert torch.equal(encoder.features(pixels[wanted]), see(llm.model, pixels[wanted]))
     assert sum(seen) == 3
+
+
+def test_the_least_recently_used_features_go_first(llm: LLM, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not the oldest; and none keeps the memory of those that were computed together with it."""
+    one = SLOTS * llm.model.config.hidden_size * 4
+    monkeypatch.setattr(glm4.vision, "KEPT_BYTES", 2 * one)
+    encoder = glm4.vision.PictureEncoder(llm.model, "a model")
+    pixels = encoder.pixels([picture(seed) for seed in (1, 2, 3)], 3, "images")
+    encoder.features(pixels[:2])
+    assert {kept.untyped_storage().nbytes() for kept in encoder._known.values()} == {one}
+    for used in (0, 2):  # the second picture has waited longest when the third comes
+        encoder.features(pixels[used : used + 1])
+    monkeypatch.setattr(type(llm.model), "see", lambda *_: pytest.fail("computed again"))
+    encoder.features(pixels[:1])
