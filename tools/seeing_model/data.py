@@ -15,7 +15,7 @@ from tools.default_model.sample import Language, Message, Split, assistant, fill
 from . import wording
 from .asking import Asking, Exchange
 from .pictures import Scene, letters, paint, scene
-from .questions import ASKERS, ask_which, follow_up, without_picture
+from .questions import ASKERS, ask_describe, ask_which, follow_up, without_picture
 
 WEIGHTS = {
     "colour": 2,
@@ -30,7 +30,7 @@ WEIGHTS = {
     "background": 1,
     "read": 3,
     "word_colour": 0.7,
-    "describe": 4,
+    "describe": 2,
 }
 KINDS = (*ASKERS, "several", "which", "later", "follow_up", "no_picture", "talk")
 
@@ -74,7 +74,7 @@ def conversation(rng: random.Random, pictures: int = 1, split: Split = "train", 
     if pictures == 0:
         return _text(rng, language, split, rng.randint(1, 4))
     if pictures == 1:
-        return _one(rng, language, split, rng.randint(4, 8), most)
+        return _one(rng, language, split, rng.randint(3, 6), most)
     if pictures == 2 and rng.random() < 0.4:
         return _later(rng, language, split, rng.randint(4, 7), most)
     return _several(rng, language, split, pictures, rng.randint(3, 6), most)
@@ -102,6 +102,10 @@ def _one(rng: random.Random, language: Language, split: Split, turns: int, most:
         for exchange in more or [small or _any(a)]:
             made.exchange(exchange, *pending)
             pending = []
+    # Nothing teaches to look like a description; at the end, so that no question can be answered from it instead.
+    whole = ask_describe(a) if rng.random() < 0.6 else None
+    if whole is not None:
+        made.exchange(whole, *pending)
     return made
 
 

@@ -215,8 +215,13 @@ def look(model: GLM4V, guide: Guide, batch: Batch) -> tuple[Tensor | None, Tenso
     return features, guide.loss(features[:, 1:-1] * VISION.scaling_factor, batch.targets)
 
 
-def loss_of(model: GLM4V, guide: Guide, batch: Batch) -> tuple[Tensor, Tensor]:
-    """Mean cross-entropy of what the assistant says, 0 where nothing is said, and the guide's loss."""
+def loss_of(model: GLM4V, guide: Guide, batch: Batch, question_weight: float = 0.0) -> tuple[Tensor, Tensor]:
+    """Mean cross-entropy of what the assistant says, 0 where nothing is said, and the guide's loss.
+
+    Args:
+        question_weight: how much a token counts that the assistant does not say. What people ask about is in the
+            picture, so that foreseeing their questions teaches to look at it.
+    """
     ids, said = batch.ids[:, :-1], batch.said[:, 1:]
     with torch.autocast("cpu", torch.bfloat16), patch.object(F, _ATTENTION.__name__, _attention_in_float32):
         features, seeing = look(model, guide, batch)
@@ -227,9 +232,12 @@ def loss_of(model: GLM4V, guide: Guide, batch: Batch) -> tuple[Tensor, Tensor]:
         # Column of ids -> slot: every picture before it has pushed it to the right.
         ends = (ids == model.config.eoi_token_id).cumsum(1)
         slots = torch.arange(ids.shape[1]) + ends * (VISION.n_patches - 1)
-        rows, columns = said.nonzero(as_tuple=True)
+        counted = said | (batch.ids[:, 1:] != 0) if question_weight else said
+        rows, columns = counted.nonzero(as_tuple=True)
         logits = model.logits(hidden[rows, slots[rows, columns]])
-    return F.cross_entropy(logits, batch.ids[:, 1:][rows, columns]), seeing
+    losses = F.cross_entropy(logits, batch.ids[:, 1:][rows, columns], reduction="none")
+    weights = said[rows, columns].float().clamp(min=question_weight)
+    return (losses * weights).sum() / said.sum(), seeing
 
 
 def optimizer_for(model: GLM4V, guide: Guide) -> torch.optim.Optimizer:
@@ -275,7 +283,7 @@ def train(args: argparse.Namespace) -> None:
         for parameter in parameters:  # zeros, not None: a batch without pictures must not shift who averages what
             parameter.grad = None if looking or world == 1 else torch.zeros_like(parameter)
         batch = next(batches)
-        loss, seeing = loss_of(model, guide, batch)
+        loss, seeing = loss_of(model, guide, batch, args.question_weight * share)
         (loss + (1 if looking else args.guide * share) * seeing).backward()
         for part in (guide, model.vision) if looking else (guide, model):
             average_gradients(part)
@@ -337,6 +345,7 @@ def main() -> None:
     parser.add_argument("--warmup", type=int, default=200, help="steps of rising learning rate")
     parser.add_argument("--decay", type=float, default=0.35, help="share of the steps over which it falls")
     parser.add_argument("--guide", type=float, default=0.3, help="weight of what each patch shows")
+    parser.add_argument("--question-weight", type=float, default=0.2, help="of tokens not said by the assistant")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--log-every", type=int, default=20)
     parser.add_argument("--save-every", type=int, default=50)
