@@ -86,7 +86,7 @@ HARMLESS = frozenset(
     chunk_size_feed_forward classifier_dropout dtype eos_token_id hidden_dropout id2label initializer_range
     is_decoder is_encoder_decoder kv_cache_quantization label2id max_length model_type multi_query_group_num
     num_hidden_layers num_layers output_attentions output_hidden_states pad_token_id problem_type pruned_heads
-    return_dict tf_legacy_loss tokenizer_class torch_dtype torchscript transformers_version unsloth_version use_bfloat16 use_cache
-    vocab_size
+    return_dict tf_legacy_loss tokenizer_class torch_dtype torchscript transformers_version unsloth_version
+    use_bfloat16 use_cache vocab_size
     """.split()
 )

@@ -279,7 +279,7 @@ def question(
 def _cut(skill: str, language: Language, messages: list[Message], schemas: list[dict[str, Any]] | None) -> Sample:
     """End before the message that is asked for: the call for the skills that choose a tool, else the last answer."""
     end = len(messages) - 1
-    if skill in ("tool_call", "tool_new", "tool_follow_up", "tool_two_calls", "tool_missing_argument", "tool_memory", "python"):
+    if skill == "python" or (skill.startswith("tool_") and skill != "tool_answer"):
         while not messages[end].get("tool_calls"):
             end -= 1
     return Sample(skill, language, messages[:end], schemas, messages[end])
