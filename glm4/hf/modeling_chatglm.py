@@ -17,7 +17,7 @@ from transformers.generation import GenerationMixin
 from transformers.modeling_outputs import CausalLMOutputWithPast, SequenceClassifierOutputWithPast
 
 from ..models.batch import pad_prompts
-from ..models.cache import KVCache
+from .borrowed_cache import BorrowedCache, cache_of_pairs
 from .configuration_chatglm import ChatGLMConfig
 from .original_names import build_model
 
@@ -25,28 +25,6 @@ IGNORED_LABEL = -100
 
 # In an exported folder, whose files are to come along when a model is saved: 4.46 does that for classes with this name.
 _EXPORTED = not __name__.startswith("glm4.")
-
-
-class _BorrowedCache(KVCache):
-    """A cache of transformers' behind the model's own seam: whichever kind `generate` made, it goes on being theirs."""
-
-    def __init__(self, cache: Any) -> None:
-        self._cache = cache
-        self.length = int(cache.get_seq_length())
-
-    def write(self, index: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """`LayerCache.update`; a cache of a fixed size gives back all of it, of which the filled slots are wanted."""
-        end = self.length + k.shape[2]
-        layers = getattr(self._cache, "layers", [self._cache] * (index + 1))  # 4.46 has none
-        room = getattr(layers[index], "max_cache_len", None) if index < len(layers) else None
-        if room is not None and room < end:
-            raise ValueError(
-                f"the cache has {room} slots and {end} are needed: a prompt with pictures has more slots than ids; "
-                "generate without cache_implementation"
-            )
-        slots = torch.arange(self.length, end, device=k.device)
-        keys, values = self._cache.update(k, v, index, {"cache_position": slots})
-        return keys[:, :, :end], values[:, :, :end]
 
 
 @dataclass
@@ -109,7 +87,7 @@ class ChatGLMPreTrainedModel(PreTrainedModel):  # type: ignore[misc]
         output_hidden_states: bool,
     ) -> tuple[Tensor, tuple[Tensor, ...] | None]:
         """Embedded tokens [B, T, H] -> final hidden states, and every layer's where asked for."""
-        cache = None if past_key_values is None else _BorrowedCache(past_key_values)
+        cache = None if past_key_values is None else BorrowedCache(past_key_values)
         n_seen, n_new = cache.length if cache is not None else 0, hidden.shape[1]
         valid = None
         if attention_mask is not None:
@@ -175,6 +153,7 @@ class ChatGLMForConditionalGeneration(ChatGLMPreTrainedModel, GenerationMixin): 
         logits_to_keep: int | Tensor = 0,
         n_prompt: int | None = None,
         num_items_in_batch: Tensor | int | None = None,
+        num_logits_to_keep: int = 0,
         **_: Any,
     ) -> ChatGLMOutput | tuple[Any, ...]:
         """Ids, or embedded tokens, to logits, and to the loss where there are labels.
@@ -186,7 +165,8 @@ class ChatGLMForConditionalGeneration(ChatGLMPreTrainedModel, GenerationMixin): 
             attention_mask: [B, everything so far], 0 on padding.
             labels: [B, T], -100 where nothing is to be learnt; shifted here.
             images: normalised pictures [N, 3, S, S] of the places in input_ids, row by row. Rows may hold any number.
-            logits_to_keep: how many of the last slots to compute logits of, or which; 0 for all.
+            logits_to_keep: how many of the last slots to compute logits of, or which; 0 for all. In 4.46 it is called
+                num_logits_to_keep.
             n_prompt: with images, the first so many ids are the prompt, and only there places for pictures are looked
                 for; what the model wrote behind it is text.
             num_items_in_batch: what the loss is divided by, where it is not the number of labels.
@@ -207,10 +187,8 @@ class ChatGLMForConditionalGeneration(ChatGLMPreTrainedModel, GenerationMixin): 
             use_cache = False  # what is computed again would be written again
         if past_key_values is None and use_cache:
             past_key_values = DynamicCache()
-        elif isinstance(past_key_values, (tuple, list)):  # one pair a layer, as older callers have it
-            pairs, past_key_values = past_key_values, DynamicCache()
-            for index, (keys, values) in enumerate(pairs):
-                past_key_values.update(keys, values, index)
+        elif isinstance(past_key_values, (tuple, list)):
+            past_key_values = cache_of_pairs(past_key_values)
         seen = None
         if images is not None:
             if input_ids is None:
@@ -231,6 +209,7 @@ class ChatGLMForConditionalGeneration(ChatGLMPreTrainedModel, GenerationMixin): 
             past_key_values,
             asked if output_hidden_states is None else output_hidden_states,
         )
+        logits_to_keep = logits_to_keep if num_logits_to_keep == 0 else num_logits_to_keep
         kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) and logits_to_keep else slice(None)
         logits = self.transformer.logits(hidden[:, logits_to_keep if isinstance(logits_to_keep, Tensor) else kept])
         loss = None if labels is None else _loss(logits, labels, num_items_in_batch)
@@ -307,7 +286,7 @@ class ChatGLMForConditionalGeneration(ChatGLMPreTrainedModel, GenerationMixin): 
         }
         for key in ("logits_to_keep", "num_logits_to_keep", "output_hidden_states", "output_attentions"):
             if kwargs.get(key) is not None:
-                inputs["logits_to_keep" if key.endswith("to_keep") else key] = kwargs[key]
+                inputs[key] = kwargs[key]
         if images is not None:  # the first step, or no cache: places are told by the whole prompt
             return inputs | {"input_ids": input_ids, "images": images, "n_prompt": n_prompt}
         if inputs_embeds is not None and n_seen < inputs_embeds.shape[1]:

@@ -145,7 +145,6 @@ class ChatGLM4Tokenizer(PreTrainedTokenizer):  # type: ignore[misc]
         self,
         token_ids: int | list[int],
         skip_special_tokens: bool = False,
-        clean_up_tokenization_spaces: bool | None = None,
         spaces_between_special_tokens: bool = True,
         **_: Any,
     ) -> str:
@@ -155,11 +154,8 @@ class ChatGLM4Tokenizer(PreTrainedTokenizer):  # type: ignore[misc]
             for i in ([token_ids] if isinstance(token_ids, int) else token_ids)
             if not (skip_special_tokens and i in added and added[i].special)
         ]
-        text = (" " if spaces_between_special_tokens else "").join(self._runs(tokens))
-        clean = (
-            self.clean_up_tokenization_spaces if clean_up_tokenization_spaces is None else clean_up_tokenization_spaces
-        )
-        return str(self.clean_up_tokenization(text)) if clean else text
+        # Not "cleaned up", whatever is asked for: the spaces of a byte-level vocabulary are the text's own.
+        return (" " if spaces_between_special_tokens else "").join(self._runs(tokens))
 
     def _runs(self, tokens: list[str]) -> Iterator[str]:
         """Control tokens, and the text between them."""

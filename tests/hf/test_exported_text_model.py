@@ -12,6 +12,7 @@ import pytest
 import torch
 import transformers
 from exported import CONTEXT, ENDS, HOLDER, V, checkpoint, load, load_tokenizer
+from packaging.version import Version
 from random_models import random_ids
 from safetensors.torch import load_file
 from torch import Tensor
@@ -99,6 +100,16 @@ def test_every_cache_gives_the_same_tokens(how: dict[str, Any], text_model: Any,
     if "assistant_model" in how:
         how["assistant_model"] = copy.deepcopy(text_model)
     assert torch.equal(text_model.generate(PROMPT, **ENDLESS, **how), greedy)
+
+
+def test_only_the_logits_that_are_looked_at(text_model: Any) -> None:
+    """A prompt of 8,000 tokens would have 5 GB of them."""
+    shapes: list[int] = []
+    head = text_model.transformer.output_layer
+    hook = head.register_forward_hook(lambda _module, _args, out: shapes.append(out.shape[1]))
+    text_model.generate(PROMPT, **ENDLESS)
+    hook.remove()
+    assert shapes == [1] * 12
 
 
 def test_embedded_prompts(text_model: Any, greedy: Tensor) -> None:
@@ -318,7 +329,9 @@ def test_the_trainer(text_model: Any, text_folder: Path, tmp_path: Path) -> None
     }  # fmt: skip
     collator = transformers.DataCollatorForLanguageModeling(tokenizer, mlm=False)
     losses = []
-    for steps, resume in ((10, None), (14, True)):
+    # 4.46 cannot read its own checkpoint's random state with the torch of today.
+    goes_on = Version(transformers.__version__) >= Version("4.57")
+    for steps, resume in ((10, None), (14, True)) if goes_on else ((14, None),):
         model = copy.deepcopy(text_model).requires_grad_(True)
         arguments = transformers.TrainingArguments(max_steps=steps, **how)
         trainer = transformers.Trainer(model, arguments, train_dataset=rows, data_collator=collator)

@@ -57,6 +57,8 @@ def test_recorded_texts(real: Any, shared: Path) -> None:
     assert real.decode([151331, 151333]) == "[gMASK] <sop>"
     assert real.decode([99662, 100279, 151336]) == real.decode([99662, 100279]) + " <|user|>"
     assert real.decode([151336, 9703], spaces_between_special_tokens=False) == "<|user|>Hello"
+    spaced = real.encode("a . b ' s", add_special_tokens=False)
+    assert real.decode(spaced, clean_up_tokenization_spaces=True) == "a . b ' s"
     assert real.decode([151400, 9703, 151551]) == "Hello", "rows that only pad the embedding"
 
 
@@ -145,6 +147,25 @@ def test_what_a_template_refuses(tokenizer: Any) -> None:
     twice = [{"role": "system", "content": "", "tools": [WEATHER]}, {"role": "user", "content": "hi"}]
     with pytest.raises(Exception, match="tools are given twice"):
         tokenizer.apply_chat_template(twice, tools=[WEATHER])
+
+
+def test_functions_as_tools(tokenizer: Any) -> None:
+    """transformers describes a Python function from its docstring."""
+
+    def get_time(city: str) -> str:
+        """
+        Say what time it is.
+
+        Args:
+            city: where
+        """
+        return city
+
+    tokenizer.chat_template, tokenizer.chat_format = template_of("glm-4-chat"), "glm-4-chat"
+    text = tokenizer.apply_chat_template([{"role": "user", "content": "hi"}], tools=[get_time], tokenize=False)
+    assert '## get_time\n\n{\n    "name": "get_time",\n    "description": "Say what time it is."' in text
+    ids = tokenizer.apply_chat_template([{"role": "user", "content": "hi"}], tools=[get_time], return_dict=False)
+    assert tokenizer.decode(ids, spaces_between_special_tokens=False) == text
 
 
 def test_a_template_of_the_users_own(tokenizer: Any) -> None:
