@@ -183,16 +183,9 @@ class ChatGLMForConditionalGeneration(ChatGLMPreTrainedModel, GenerationMixin): 
             raise ValueError("output_attentions=True: attention is fused, its probabilities are never formed")
         if use_cache is None:
             use_cache = getattr(self.config, "use_cache", True) and labels is None
-        if use_cache and self.training and any(layer.gradient_checkpointing for layer in self.transformer.layers):
-            use_cache = False  # what is computed again would be written again
-        if past_key_values is None and use_cache:
-            past_key_values = DynamicCache()
-        elif isinstance(past_key_values, (tuple, list)):
-            past_key_values = cache_of_pairs(past_key_values)
+        past_key_values = self._cache(past_key_values, use_cache)
         seen = None
         if images is not None:
-            if input_ids is None:
-                raise ValueError("images go with input_ids, which say where they stand")
             hidden, position_ids, attention_mask, labels = self._spliced(
                 input_ids, attention_mask, labels, images, n_prompt
             )
@@ -201,17 +194,12 @@ class ChatGLMForConditionalGeneration(ChatGLMPreTrainedModel, GenerationMixin): 
             hidden, position_ids = hidden[:, n_cached:], position_ids[:, n_cached:]
         else:
             hidden = self._embedded(input_ids, inputs_embeds)
-        asked = getattr(self.config, "output_hidden_states", False)
-        hidden, states = self._hidden(
-            hidden,
-            position_ids,
-            attention_mask,
-            past_key_values,
-            asked if output_hidden_states is None else output_hidden_states,
-        )
-        logits_to_keep = logits_to_keep if num_logits_to_keep == 0 else num_logits_to_keep
-        kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) and logits_to_keep else slice(None)
-        logits = self.transformer.logits(hidden[:, logits_to_keep if isinstance(logits_to_keep, Tensor) else kept])
+        if output_hidden_states is None:
+            output_hidden_states = getattr(self.config, "output_hidden_states", False)
+        hidden, states = self._hidden(hidden, position_ids, attention_mask, past_key_values, output_hidden_states)
+        last = num_logits_to_keep or logits_to_keep
+        kept = last if isinstance(last, Tensor) else slice(-last, None) if last else slice(None)
+        logits = self.transformer.logits(hidden[:, kept])
         loss = None if labels is None else _loss(logits, labels, num_items_in_batch)
         output = ChatGLMOutput(
             loss=loss, logits=logits, past_key_values=past_key_values if use_cache else None, hidden_states=states
@@ -221,14 +209,24 @@ class ChatGLMForConditionalGeneration(ChatGLMPreTrainedModel, GenerationMixin): 
         wants_dict = getattr(self.config, "return_dict", True) if return_dict is None else return_dict
         return output if wants_dict else output.to_tuple()
 
+    def _cache(self, past_key_values: Any, use_cache: bool) -> Any:
+        """The cache that was given, or a new one where there should be one."""
+        if isinstance(past_key_values, (tuple, list)):
+            return cache_of_pairs(past_key_values)
+        # With checkpointing, what is computed again would be written again.
+        again = self.training and any(layer.gradient_checkpointing for layer in self.transformer.layers)
+        return DynamicCache() if past_key_values is None and use_cache and not again else past_key_values
+
     def _spliced(
-        self, ids: Tensor, mask: Tensor | None, labels: Tensor | None, images: Tensor, n_prompt: int | None
+        self, ids: Tensor | None, mask: Tensor | None, labels: Tensor | None, images: Tensor, n_prompt: int | None
     ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
         """Rows with any number of pictures: hidden [B, slots, H], positions, mask and labels [B, slots].
 
         Each row is embedded without its padding, and padded again on the left.
         """
         model = self.transformer
+        if ids is None:
+            raise ValueError("images go with input_ids, which say where they stand")
         if model.pictures is None:
             raise ValueError("images are given, and the checkpoint has no vision tower")
         n_prompt = ids.shape[1] if n_prompt is None else n_prompt
