@@ -54,10 +54,13 @@ _HOMES = {
     "ToolCallError": "errors",
     "load_model": "loading",
 }
+_ROOMS = {"hf", "video"}  # modules that are used by their own names: glm4.hf.register()
 __all__ = ["__version__", "load_tokenizer", *_HOMES]
 
 
 def __getattr__(name: str) -> Any:
+    if name in _ROOMS:
+        return import_module(f".{name}", __name__)
     if name not in _HOMES:
         raise AttributeError(f"module 'glm4' has no attribute {name!r}")
     return getattr(import_module(f".{_HOMES[name]}", __name__), name)

@@ -161,8 +161,8 @@ class LLM:
             prompt: text (encoded with the family's prefix, such as `[gMASK]<sop>`), token ids as they are, or a list
                 of such prompts.
             sampling_params: in place of the checkpoint's defaults.
-            images: the pictures for the places that the prompts hold, in order: a list of PIL images, paths or bytes,
-                or an already normalised float tensor [N, 3, S, S].
+            images: the pictures for the places that the prompts hold, in order: one flat list, whatever the number of
+                prompts, of PIL images, paths or bytes, or an already normalised float tensor [N, 3, S, S].
             **sampling: any of `SamplingParams`' fields, on top of either.
 
         Returns:

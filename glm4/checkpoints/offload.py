@@ -37,8 +37,8 @@ class DiskWeights(Mapping[str, Tensor]):
         """
         if self._offload_folder is None:
             raise InputError(
-                f"{n_bytes:,} bytes of the weights are to go to the disk; pass offload_folder=, a folder with room for "
-                "them, or another device_map or max_memory"
+                f"{n_bytes:,} bytes of the weights are to go to the disk, where the checkpoint's own files do not hold "
+                "them as needed; pass offload_folder=, a folder with room for them, or another device_map or max_memory"
             )
         folder = Path(self._offload_folder)
         try:

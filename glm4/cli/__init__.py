@@ -31,5 +31,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     convert.add_arguments(command)
     command.set_defaults(run=convert.run)
     args = parser.parse_args(argv)
-    status: int = args.run(args)
+    try:
+        status: int = args.run(args)
+    except KeyboardInterrupt:
+        return 130
     return status

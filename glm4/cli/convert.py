@@ -1,4 +1,4 @@
-"""Write a checkpoint in the other layout: weights, configuration, tokenizer and chat template, bit for bit.
+"""Write a checkpoint in the other layout: weights, bit for bit, configuration, tokenizer and chat template.
 
 hf: transformers' own class (GlmForCausalLM), which needs no remote code. thudm: the original names. GLM-4-9B, -Chat and
 -Chat-1M exist in both. Tensors are copied one by one: memory for two of them is enough.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..errors import InputError
 from .convert import convert
 from .export import export
 
@@ -10,7 +11,11 @@ __all__ = ["convert", "export", "register"]
 
 def register() -> None:
     """Make transformers' Auto classes load GLM-4 and GLM-4V in the original layout with this library's classes, and
-    without `trust_remote_code`. Raises ImportError without transformers."""
-    from .registry import register as register_classes
-
+    without `trust_remote_code`. Raises InputError without transformers."""
+    try:
+        from .registry import register as register_classes
+    except ModuleNotFoundError as error:
+        if error.name != "transformers":
+            raise
+        raise InputError('register() needs the package transformers; run: pip install "transformers>=4.46"') from error
     register_classes()

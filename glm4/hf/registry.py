@@ -27,7 +27,7 @@ class ChatGLM4Tokenizer(ExportedTokenizer):  # (transformers looks for it by the
 
     def __init__(self, vocab_file: str, **kwargs: Any) -> None:
         folder = Path(vocab_file).parent
-        if kwargs.get("chat_format") is None:
+        if kwargs.get("chat_format") is None or kwargs.get("chat_template") is None:
             config = read_optional_json(folder / "config.json")
             source = read_tokenizer(folder, config)
             if source is not None and source.chat_format is not None:
