@@ -183,7 +183,7 @@ class ChatGLMForConditionalGeneration(ChatGLMPreTrainedModel, GenerationMixin): 
             raise ValueError("output_attentions=True: attention is fused, its probabilities are never formed")
         if use_cache is None:
             use_cache = getattr(self.config, "use_cache", True) and labels is None
-        past_key_values = self._cache(past_key_values, use_cache)
+        past_key_values = self._cache_to_use(past_key_values, use_cache)
         seen = None
         if images is not None:
             hidden, position_ids, attention_mask, labels = self._spliced(
@@ -209,8 +209,8 @@ class ChatGLMForConditionalGeneration(ChatGLMPreTrainedModel, GenerationMixin): 
         wants_dict = getattr(self.config, "return_dict", True) if return_dict is None else return_dict
         return output if wants_dict else output.to_tuple()
 
-    def _cache(self, past_key_values: Any, use_cache: bool) -> Any:
-        """The cache that was given, or a new one where there should be one."""
+    def _cache_to_use(self, past_key_values: Any, use_cache: bool) -> Any:
+        """The cache that was given, or a new one where there should be one. (`_cache` is transformers' own name.)"""
         if isinstance(past_key_values, (tuple, list)):
             return cache_of_pairs(past_key_values)
         # With checkpointing, what is computed again would be written again.
