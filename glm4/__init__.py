@@ -54,7 +54,7 @@ _HOMES = {
     "ToolCallError": "errors",
     "load_model": "loading",
 }
-_ROOMS = {"hf", "video"}  # modules that are used by their own names: glm4.hf.register()
+_ROOMS = {"doctor", "hf", "video"}  # modules that are used by their own names: glm4.hf.register()
 __all__ = ["__version__", "load_tokenizer", *_HOMES]
 
 

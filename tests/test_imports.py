@@ -298,3 +298,10 @@ def test_public_names_are_typed_where_they_are_resolved() -> None:
     block = next(n for n in tree.body if isinstance(n, ast.If) and ast.unparse(n.test) == "TYPE_CHECKING")
     typed = {alias.name for n in block.body if isinstance(n, ast.ImportFrom) for alias in n.names}
     assert typed == set(glm4.__all__) - {"__version__", "load_tokenizer"}
+
+
+def test_rooms_are_there_after_importing_the_package_alone() -> None:
+    """As README and docs write it: glm4.hf.register(), glm4.doctor.examine(folder), glm4.video.video_message(path)."""
+    code = "import glm4; print(*map(callable, (glm4.hf.register, glm4.doctor.examine, glm4.video.video_message)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True"] * 3
